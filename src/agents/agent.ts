@@ -1,0 +1,116 @@
+/** What decamp asks of a coding agent. One folder per agent implements it; `agent.contract.ts` is run against each. */
+import type { BlobSink, BlobSource } from "../protocol/blob.ts"
+import type { AgentName, AgentPart, NotTravelling, SessionEntry } from "../protocol/manifest.ts"
+
+/** Where one user's agent lives: the environment that decides it (HOME, XDG_*, PATH, the agent's own variables). Nothing else is read. */
+export type AgentEnvironment = Readonly<Record<string, string>>
+
+export interface AgentScope {
+  readonly env: AgentEnvironment
+  /** Real path of the workspace's top directory. */
+  readonly topLevel: string
+  /** Real paths of nested worktrees and repositories below the top: sessions in them belong to other workspaces. */
+  readonly excluded: readonly string[]
+  /** Root commit of the repository, for agents that derive a project id from it; null without commits. */
+  readonly rootCommit: string | null
+  readonly originUrl: string | null
+}
+
+export interface AgentInstallation {
+  readonly binary: string
+  /** Exactly what the binary prints for its version, trimmed; "" when it printed nothing that can be read. */
+  readonly version: string
+  /** Newest schema stamp of its store on this machine, "" when there is no store yet. */
+  readonly schemaStamp: string
+}
+
+export type SessionState = "running" | "idle" | "open" | "interrupted" | "unknown"
+
+export interface AgentSession {
+  readonly id: string
+  readonly parentId: string | null
+  readonly title: string
+  readonly state: SessionState
+  /** Processes that have it, or may have it, open. */
+  readonly pids: readonly number[]
+  readonly createdAtMs: number
+  readonly updatedAtMs: number
+}
+
+/** A session that could not be taken or brought in. It stays where it is, complete. */
+export interface SessionProblem {
+  readonly id: string
+  readonly reason: string
+}
+
+export interface SessionExport {
+  readonly part: AgentPart
+  readonly sessions: readonly SessionEntry[]
+  readonly skipped: readonly SessionProblem[]
+  readonly notTravelling: readonly NotTravelling[]
+}
+
+export interface SessionImportRequest {
+  readonly scope: AgentScope
+  readonly part: AgentPart
+  readonly sessions: readonly SessionEntry[]
+  readonly source: BlobSource
+  /** Digest of each session as this host last knew it (from the checkpoint its directory is at); absent: it never had it. */
+  readonly base: ReadonlyMap<string, string>
+  /** A new folder (0700) that must hold, fsynced, all that is needed to undo, before the store is changed. */
+  readonly undoDirectory: string
+}
+
+export interface ImportedSession {
+  readonly id: string
+  /** `forked`: both sides went on; the incoming one has the id, the local one is kept under `forkId`. */
+  readonly outcome: "moved" | "unchanged" | "forked" | "failed" | "kept"
+  readonly reason?: string
+  readonly forkId?: string
+  /** `unavailable`: undo in the agent was made harmless because its snapshots could not be carried. */
+  readonly undo?: "available" | "unavailable"
+}
+
+export interface SessionImport {
+  readonly sessions: readonly ImportedSession[]
+  /** Which of the agent's write paths was used, for `--timing` and the docs. */
+  readonly path: string
+}
+
+export interface Agent {
+  readonly name: AgentName
+  /** Finds the binary on PATH of `env` and its version (one process start). Null: not installed. */
+  detect(env: AgentEnvironment): Promise<AgentInstallation | null>
+  /** All sessions of the directory, newest first, without starting a process per session. */
+  sessions(scope: AgentScope): Promise<readonly AgentSession[]>
+  /**
+   * Takes every session of the scope in one consistent read of the store. A session whose digest is in `known` is not exported
+   * again: its known entry is answered as it is.
+   */
+  export(
+    scope: AgentScope,
+    sink: BlobSink,
+    known: { readonly part: AgentPart | null; readonly sessions: ReadonlyMap<string, SessionEntry> },
+  ): Promise<SessionExport>
+  /** Brings sessions in, bound to the scope's directory, verified by reading them back. One bad session fails alone. Idempotent. */
+  import(request: SessionImportRequest): Promise<SessionImport>
+  /** Puts back exactly what `import` changed, from its undo folder. Idempotent; a folder without a finished record changes nothing. */
+  undoImport(scope: AgentScope, undoDirectory: string): Promise<void>
+  /** Digest of each named session as it is in the store now; a missing one is absent. */
+  digests(scope: AgentScope, ids: readonly string[]): Promise<ReadonlyMap<string, string>>
+  /** Ids of model providers that are configured here, as far as can be told without reading secrets; null: can't be told. */
+  providers(env: AgentEnvironment): Promise<readonly string[] | null>
+}
+
+/** An agent process whose working directory lies in the workspace. */
+export interface AgentProcess {
+  readonly pid: number
+  readonly command: string
+  /** `running`: an unfinished turn is recorded and this process may be driving it. */
+  readonly state: "running" | "idle"
+}
+
+export interface Quiescer {
+  /** Live processes of this agent in the workspace; unknown counts as running. Bounded to 200 ms for all sessions of a directory. */
+  processes(scope: AgentScope): Promise<readonly AgentProcess[]>
+}

@@ -1,0 +1,23 @@
+/** One stream of step events: it serves progress, `--timing` and the crash tests. */
+
+export type StepEvent =
+  | { readonly type: "start"; readonly step: string; readonly atMs: number }
+  | { readonly type: "progress"; readonly step: string; readonly doneBytes: number; readonly totalBytes: number }
+  | { readonly type: "end"; readonly step: string; readonly ms: number }
+  /** The hand-off reached a state, as the gateway recorded it. */
+  | { readonly type: "state"; readonly handoff: string; readonly state: string }
+  /** Something a person should read while it happens ("waiting for pid 12: …"). */
+  | { readonly type: "notice"; readonly text: string }
+
+export type StepListener = (event: StepEvent) => void
+
+/** Runs one named step and reports its start and its end, also when it fails. Names are stable: they are the rows of `--timing`. */
+export async function step<T>(listener: StepListener, name: string, work: () => Promise<T>): Promise<T> {
+  const startedAt = performance.now()
+  listener({ type: "start", step: name, atMs: Date.now() })
+  try {
+    return await work()
+  } finally {
+    listener({ type: "end", step: name, ms: Math.round((performance.now() - startedAt) * 10) / 10 })
+  }
+}

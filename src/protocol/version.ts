@@ -1,0 +1,13 @@
+/** Versions that cross a machine or a disk. One history line for every change. */
+
+/** Version of the binary, shown by `decamp --version`. */
+export const DECAMP_VERSION = "0.1.0"
+
+/** Wire protocol between CLI, hosts and gateway. 1: first. */
+export const PROTOCOL_VERSION = 1
+
+/** Manifest schema. 1: first. */
+export const MANIFEST_SCHEMA = 1
+
+/** Schema of every `--json` document. 1: first. */
+export const OUTPUT_SCHEMA = 1
