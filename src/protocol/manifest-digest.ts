@@ -5,8 +5,8 @@ import type { AgentPart, CodePart, SessionEntry } from "./manifest.ts"
 export function contentDigest(code: CodePart, agents: readonly AgentPart[], sessions: readonly SessionEntry[]): string {
   const { packs: _packs, snapshot: _snapshot, ...state } = code
   const shared = agents.map((part) => [part.agent, part.shared.map(({ name, digest }) => [name, digest])])
-  const entries = sessions.map((session) => [session.agent, session.id, session.digest]).sort()
+  const entries = sessions.map((session) => `${session.agent} ${session.id} ${session.digest}`).sort()
   const hasher = new Bun.CryptoHasher("sha256")
-  hasher.update(JSON.stringify([Object.entries(state).sort(), shared, entries]))
+  hasher.update(JSON.stringify([Object.entries(state).sort(([a], [b]) => (a < b ? -1 : 1)), shared, entries]))
   return hasher.digest("hex")
 }
