@@ -1,0 +1,91 @@
+/**
+ * What the CLI asks the daemon of its own HOME, over the user socket. Routes under `/local/` are the daemon's; `/user/*` is the
+ * gateway's (embedded, or passed on to the gateway that the daemon was started with). Long ones stream (stream.ts).
+ *
+ * GET  /local/hello                 helloSchema
+ * POST /local/push                  stream → MoveOutput
+ * POST /local/pull                  stream → MoveOutput
+ * POST /local/continue              stream → MoveOutput
+ * POST /local/abandon               stream → HandoffOutput
+ * POST /local/reclaim               stream → MoveOutput
+ * POST /local/status                statusOutputSchema
+ * POST /local/sessions              sessionsOutputSchema
+ * POST /local/sessions/export       sessionFileOutputSchema
+ * POST /local/sessions/import       sessionFileOutputSchema
+ * POST /local/stop                  stopOutputSchema (the daemon ends after the answer)
+ */
+import { z } from "zod"
+import { nameSchema } from "./ids.ts"
+
+/** Variables of the caller's environment that decide where the agents' stores lie. The daemon reads none of its own. */
+export const CALLER_VARIABLES = [
+  "HOME",
+  "PATH",
+  "SSH_AUTH_SOCK",
+  "XDG_DATA_HOME",
+  "XDG_CONFIG_HOME",
+  "XDG_CACHE_HOME",
+  "XDG_STATE_HOME",
+  "OPENCODE_DB",
+  "OPENCODE_CONFIG",
+  "OPENCODE_CONFIG_DIR",
+  "OPENCODE_DISABLE_CHANNEL_DB",
+  "CLAUDE_CONFIG_DIR",
+  "CODEX_HOME",
+] as const
+
+export const callerSchema = z.object({
+  /** Absolute path: the current directory, or DIR made absolute. */
+  directory: z.string().min(1),
+  env: z.record(z.string(), z.string()),
+})
+
+export const helloSchema = z.object({
+  version: z.string(),
+  protocol: z.int(),
+  pid: z.int(),
+  hostName: z.string(),
+  hostId: z.string(),
+  /** Socket of the gateway it uses, null when the gateway is embedded. */
+  gateway: z.string().nullable(),
+  /** A request or a hand-off is under way: it may not be restarted. */
+  isBusy: z.boolean(),
+})
+
+export const pushRequestSchema = callerSchema.extend({
+  migrate: z.boolean(),
+  to: nameSchema.nullable(),
+  newWorkspace: z.boolean(),
+  dryRun: z.boolean(),
+  backup: z.boolean(),
+  leaveSessions: z.boolean(),
+  /** How long to wait for running turns; null: until they end. */
+  waitMs: z.int().nonnegative().nullable(),
+})
+export type PushRequest = z.infer<typeof pushRequestSchema>
+
+export const pullRequestSchema = callerSchema.extend({
+  migrate: z.boolean(),
+  workspace: z.string().nullable(),
+  /** Absolute path of a fresh directory. */
+  into: z.string().nullable(),
+  dryRun: z.boolean(),
+  backup: z.boolean(),
+  leaveSessions: z.boolean(),
+  waitMs: z.int().nonnegative().nullable(),
+})
+export type PullRequest = z.infer<typeof pullRequestSchema>
+
+/** continue, abandon, status, sessions: the workspace of the directory, or the named one. */
+export const workspaceRequestSchema = callerSchema.extend({ workspace: z.string().nullable() })
+
+export const reclaimLocalRequestSchema = workspaceRequestSchema.extend({
+  /** The lost host's name, typed by the user after being told what it means; null: only proofs that need no word of the user. */
+  attestedName: z.string().nullable(),
+  into: z.string().nullable(),
+  backup: z.boolean(),
+})
+
+export const sessionExportRequestSchema = callerSchema.extend({ id: z.string(), file: z.string() })
+export const sessionImportRequestSchema = callerSchema.extend({ file: z.string() })
+export const stopRequestSchema = z.object({ force: z.boolean() })

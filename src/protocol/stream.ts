@@ -1,0 +1,21 @@
+/**
+ * Long requests (push, pull, continue, drive, a word to a host) answer with newline-delimited JSON: step events while they run,
+ * then exactly one `result` or `error` line. A stream that ends without one was cut: the outcome must be asked for.
+ */
+import { z } from "zod"
+import { errorBodySchema } from "./gateway-api.ts"
+
+export const stepEventSchema = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("start"), step: z.string(), atMs: z.number() }),
+  z.object({ type: z.literal("progress"), step: z.string(), doneBytes: z.number(), totalBytes: z.number() }),
+  z.object({ type: z.literal("end"), step: z.string(), ms: z.number() }),
+  z.object({ type: z.literal("state"), handoff: z.string(), state: z.string() }),
+  z.object({ type: z.literal("notice"), text: z.string() }),
+])
+
+export const streamLineSchema = z.union([
+  stepEventSchema,
+  z.object({ type: z.literal("result"), result: z.unknown() }),
+  z.object({ type: z.literal("error"), error: errorBodySchema.shape.error }),
+])
+export type StreamLine = z.infer<typeof streamLineSchema>
