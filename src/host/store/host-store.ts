@@ -1,0 +1,142 @@
+/** What a host remembers: who it is, where its workspaces lie, its journal, and facts of unfinished hand-offs. SQLite, WAL, fsync on every commit. */
+import { Database } from "bun:sqlite"
+import { chmodSync } from "node:fs"
+import { join } from "node:path"
+import { z } from "zod"
+import { AppError } from "../../protocol/errors.ts"
+import { hostJournalSchema, type HostJournal } from "../../protocol/handoff.ts"
+import {
+  hostIdSchema,
+  incarnationSchema,
+  nameSchema,
+  newHostId,
+  newIncarnation,
+  workspaceIdSchema,
+  type HandoffId,
+  type WorkspaceId,
+} from "../../protocol/ids.ts"
+import { sessionOutcomeSchema } from "../../protocol/output.ts"
+
+const identitySchema = z.object({ host: hostIdSchema, incarnation: incarnationSchema, name: nameSchema })
+export type HostIdentity = z.infer<typeof identitySchema>
+
+/** Where a workspace lies on this host. */
+const placeSchema = z.object({
+  workspace: workspaceIdSchema,
+  name: nameSchema,
+  directory: z.string(),
+  /** The variables that decide where the agents' stores lie, as the user's command gave them. */
+  env: z.record(z.string(), z.string()),
+  /** This host has been the owner at some time: the copy is `handed off`, otherwise `stale`. */
+  wasOwner: z.boolean(),
+})
+export type Place = z.infer<typeof placeSchema>
+
+/** What this host must know of a hand-off beyond its journal entry. Kept until the hand-off is closed. */
+const legSchema = z.object({
+  directory: z.string().nullable(),
+  leaveSessions: z.boolean(),
+  waitMs: z.int().nullable(),
+  /** Apply into this directory instead of the place on record. */
+  isFreshDirectory: z.boolean(),
+  outcomes: z.array(sessionOutcomeSchema),
+  /** When this host's agents were asked to stop, and went on again. */
+  stoppedAtMs: z.int().nullable(),
+  bytesSent: z.int(),
+  bytesReceived: z.int(),
+  previousPlace: placeSchema.nullable(),
+})
+export type Leg = z.infer<typeof legSchema>
+
+export const EMPTY_LEG: Leg = {
+  directory: null,
+  leaveSessions: false,
+  waitMs: 0,
+  isFreshDirectory: false,
+  outcomes: [],
+  stoppedAtMs: null,
+  bytesSent: 0,
+  bytesReceived: 0,
+  previousPlace: null,
+}
+
+export interface HostStore {
+  identity(defaultName: string): HostIdentity
+  rename(name: string): void
+  token(): string | null
+  saveToken(token: string): void
+  place(workspace: WorkspaceId): Place | null
+  places(): Place[]
+  savePlace(place: Place): void
+  removePlace(workspace: WorkspaceId): void
+  journal(workspace: WorkspaceId): HostJournal | null
+  journals(): HostJournal[]
+  /** Durable when it returns. */
+  saveJournal(journal: HostJournal): void
+  leg(id: HandoffId): Leg
+  saveLeg(id: HandoffId, leg: Leg): void
+  removeLeg(id: HandoffId): void
+  close(): void
+}
+
+/**
+ * Opens (or makes) the store of a host in its state folder.
+ * @throws {AppError} damaged_data when a record can't be parsed
+ */
+export function openHostStore(stateFolder: string, given?: { readonly host: string; readonly name: string }): HostStore {
+  const path = join(stateFolder, "host.db")
+  const database = new Database(path, { create: true, strict: true })
+  chmodSync(path, 0o600)
+  database.run("PRAGMA journal_mode = WAL")
+  database.run("PRAGMA synchronous = FULL")
+  database.run("PRAGMA busy_timeout = 5000")
+  database.run("CREATE TABLE IF NOT EXISTS record (kind TEXT NOT NULL, id TEXT NOT NULL, json TEXT NOT NULL, PRIMARY KEY (kind, id))")
+  const read = database.query<{ json: string }, [string, string]>("SELECT json FROM record WHERE kind = ? AND id = ?")
+  const all = database.query<{ json: string }, [string]>("SELECT json FROM record WHERE kind = ? ORDER BY id")
+  const write = database.query<null, [string, string, string]>(
+    "INSERT INTO record (kind, id, json) VALUES (?, ?, ?) ON CONFLICT (kind, id) DO UPDATE SET json = excluded.json",
+  )
+  const remove = database.query<null, [string, string]>("DELETE FROM record WHERE kind = ? AND id = ?")
+
+  const parsed = <T>(schema: z.ZodType<T>, json: string, what: string): T => {
+    const result = schema.safeParse(JSON.parse(json))
+    if (!result.success) throw new AppError("damaged_data", `${path}: the record of ${what} can't be read`, { cause: result.error })
+    return result.data
+  }
+  const get = <T>(schema: z.ZodType<T>, kind: string, id: string): T | null => {
+    const row = read.get(kind, id)
+    return row === null ? null : parsed(schema, row.json, `${kind} ${id}`)
+  }
+  const list = <T>(schema: z.ZodType<T>, kind: string): T[] => all.all(kind).map((row) => parsed(schema, row.json, kind))
+  const put = (kind: string, id: string, value: unknown): void => void write.run(kind, id, JSON.stringify(value))
+
+  return {
+    identity(defaultName) {
+      const known = get(identitySchema, "identity", "")
+      if (known !== null) return known
+      const made = {
+        host: given === undefined ? newHostId() : hostIdSchema.parse(given.host),
+        incarnation: newIncarnation(),
+        name: nameSchema.parse(given?.name ?? defaultName),
+      }
+      put("identity", "", made)
+      return made
+    },
+    rename(name) {
+      put("identity", "", { ...this.identity(name), name })
+    },
+    token: () => get(z.string(), "token", ""),
+    saveToken: (token) => put("token", "", token),
+    place: (workspace) => get(placeSchema, "place", workspace),
+    places: () => list(placeSchema, "place"),
+    savePlace: (place) => put("place", place.workspace, place),
+    removePlace: (workspace) => void remove.run("place", workspace),
+    journal: (workspace) => get(hostJournalSchema, "journal", workspace),
+    journals: () => list(hostJournalSchema, "journal"),
+    saveJournal: (journal) => put("journal", journal.workspace, journal),
+    leg: (id) => get(legSchema, "leg", id) ?? EMPTY_LEG,
+    saveLeg: (id, leg) => put("leg", id, leg),
+    removeLeg: (id) => void remove.run("leg", id),
+    close: () => database.close(),
+  }
+}
