@@ -114,3 +114,29 @@ export interface Quiescer {
   /** Live processes of this agent in the workspace; unknown counts as running. Bounded to 200 ms for all sessions of a directory. */
   processes(scope: AgentScope): Promise<readonly AgentProcess[]>
 }
+
+/** The outcome of comparing an arriving session's agent version with the one installed here. */
+export type VersionVerdict =
+  | { readonly verdict: "go"; readonly notice: string | null }
+  /** Names both versions, and in `hint` the command that fixes it. */
+  | { readonly verdict: "refuse"; readonly message: string; readonly hint: string }
+
+export interface VersionPolicy {
+  /** Compares before anything moves. `source`: what the binary at the source printed and its store's stamp. */
+  compareVersions(
+    source: { readonly version: string; readonly schemaStamp: string },
+    target: AgentInstallation,
+  ): VersionVerdict
+}
+
+export interface SessionPortability {
+  /** Writes one session with its children to a portable file (docs/formats/session-file.md). @throws {AppError} unknown_session */
+  exportFile(scope: AgentScope, id: string, file: string): Promise<readonly ImportedSession[]>
+  /**
+   * Brings a portable file in, bound to the scope's project and directory, also when the session exists already.
+   * @throws {AppError} damaged_data when the file is not one, agent_version when this store can't take it
+   */
+  importFile(scope: AgentScope, file: string, undoDirectory: string): Promise<readonly ImportedSession[]>
+  /** Whether a file is this agent's portable format. */
+  recognizes(file: string): Promise<boolean>
+}

@@ -1,0 +1,104 @@
+/** The agents of this host: found once per binary, asked for the sessions of one directory. */
+import { realpath, stat } from "node:fs/promises"
+import type {
+  Agent,
+  AgentEnvironment,
+  AgentInstallation,
+  AgentProcess,
+  AgentScope,
+  Quiescer,
+  SessionPortability,
+  VersionPolicy,
+} from "../agents/agent.ts"
+import type { Repository } from "../checkpoint/code.ts"
+import { AppError } from "../protocol/errors.ts"
+import type { NotTravelling } from "../protocol/manifest.ts"
+
+export type HostAgent = Agent & Quiescer & VersionPolicy & SessionPortability
+
+export interface AgentRegistry {
+  readonly all: readonly HostAgent[]
+  /** Installation under this environment; probed once, again when the binary changed. A failed probe is not remembered. */
+  installation(agent: HostAgent, env: AgentEnvironment): Promise<AgentInstallation | null>
+}
+
+export function agentRegistry(all: readonly HostAgent[]): AgentRegistry {
+  const known = new Map<string, AgentInstallation>()
+  return {
+    all,
+    async installation(agent, env) {
+      const binary = Bun.which(agent.name, { PATH: env["PATH"] ?? "" })
+      if (binary === null) return null
+      const facts = await stat(await realpath(binary))
+      const key = [agent.name, binary, facts.mtimeMs, facts.size, JSON.stringify(env)].join("\n")
+      const cached = known.get(key)
+      if (cached !== undefined && cached.schemaStamp !== "") return cached
+      const found = await agent.detect(env)
+      if (found !== null && found.version !== "") known.set(key, found)
+      return found
+    },
+  }
+}
+
+/** What the agents are asked about: this directory, without the repositories nested in it. */
+export function scopeOf(repository: Repository, env: AgentEnvironment): AgentScope {
+  return {
+    env,
+    topLevel: repository.topLevel,
+    excluded: repository.nested,
+    rootCommit: repository.rootCommit,
+    originUrl: repository.originUrl,
+  }
+}
+
+export interface Quiet {
+  /** Idle processes that are open in this directory: nothing stops them from writing (docs/limits.md). */
+  readonly idle: readonly (AgentProcess & { readonly agent: string })[]
+}
+
+/**
+ * Waits until no agent process of the directory is in a turn.
+ * @param waitMs how long to wait; null: until they end
+ * @throws {AppError} session_busy naming the processes, interrupted on abort
+ */
+export async function waitForQuiet(
+  registry: AgentRegistry,
+  scope: AgentScope,
+  options: { readonly waitMs: number | null; readonly signal: AbortSignal; readonly notice: (text: string) => void },
+): Promise<Quiet> {
+  const startedAt = performance.now()
+  let told = ""
+  for (;;) {
+    const found = await Promise.all(
+      registry.all.map(async (agent) =>
+        (await agent.processes(scope)).map((process) => ({ ...process, agent: agent.name })),
+      ),
+    )
+    const processes = found.flat()
+    const running = processes.filter((process) => process.state === "running")
+    if (running.length === 0) return { idle: processes }
+    const names = running.map((process) => `${process.agent} (pid ${process.pid})`).join(", ")
+    if (options.waitMs !== null && performance.now() - startedAt >= options.waitMs) {
+      throw new AppError("session_busy", `a turn is running in ${scope.topLevel}: ${names}`, {
+        hint: "nothing was changed; wait for the turn to end, or say --wait=SECONDS",
+        details: { pids: running.map((process) => process.pid) },
+      })
+    }
+    if (options.signal.aborted) throw new AppError("interrupted", `waiting for ${names} was interrupted`)
+    if (told !== names) options.notice(`waiting for the turn to end: ${names}`)
+    told = names
+    await Bun.sleep(500)
+  }
+}
+
+/** Lines about open agent programs that could still write: until issue C nothing stops them. */
+export function idleNotices(quiet: Quiet): string[] {
+  return quiet.idle.map(
+    (process) => `${process.agent} (pid ${process.pid}) is open here and idle: nothing stops it from writing, so leave it alone until the workspace is back`,
+  )
+}
+
+/** Entries of `willNotTravel` for sessions that could not be taken. */
+export function sessionsLeft(skipped: readonly { id: string; reason: string }[]): NotTravelling[] {
+  return skipped.map(({ id, reason }) => ({ kind: "session", path: id, reason }))
+}
