@@ -1,6 +1,8 @@
 /** Shapes that capture, compare and apply share. Everything that runs git lies in this folder. */
+import { z } from "zod"
 import type { BlobSink, BlobSource } from "../protocol/blob.ts"
-import type { CodePart, NotTravelling } from "../protocol/manifest.ts"
+import { oidSchema } from "../protocol/ids.ts"
+import { codePartSchema, type CodePart, type NotTravelling } from "../protocol/manifest.ts"
 import type { StepListener } from "../lib/steps.ts"
 
 /** What decamp knows about a directory without changing it. */
@@ -20,17 +22,13 @@ export interface Repository {
   readonly nested: readonly string[]
 }
 
-/** `$GIT_DIR/decamp/base.json`: the checkpoint this directory is at, and its exact state then. Local to one directory. */
-export interface Base {
-  readonly checkpoint: string
-  readonly snapshot: string
-  readonly head: string
-  readonly branch: string | null
-  readonly indexTree: string
-  readonly worktreeTree: string
-  /** The chain of packs that holds `snapshot`, so that the next pack can be thin. */
-  readonly packs: CodePart["packs"]
-}
+/** `$GIT_DIR/decamp/base.json`: the checkpoint this directory is at, and its exact code then. Local to one directory. */
+export const baseSchema = z.object({
+  schema: z.literal(1),
+  checkpoint: z.string(),
+  code: codePartSchema,
+})
+export type Base = z.infer<typeof baseSchema>
 
 export interface CaptureRequest {
   readonly repository: Repository
@@ -70,4 +68,29 @@ export interface ApplyRequest {
   readonly source: BlobSource
   readonly scratch: string
   readonly steps: StepListener
+  /** What `backupCode` answered for this directory and this code: nothing is overwritten that it did not save. */
+  readonly backup: Backup
 }
+
+/** What a directory was before a hand-off wrote it, as the host journals it. The contents lie in the repository under `ref`. */
+export const backupSchema = z.discriminatedUnion("kind", [
+  /** Missing (`existed` false) or empty: undo removes what apply made, and nothing else. */
+  z.object({ kind: z.literal("fresh"), directory: z.string(), existed: z.boolean() }),
+  z.object({
+    kind: z.literal("repository"),
+    directory: z.string(),
+    /** `refs/decamp/backup/<time>` */
+    ref: z.string(),
+    commit: oidSchema,
+    createdAtMs: z.int(),
+    head: oidSchema.nullable(),
+    branch: z.string().nullable(),
+    indexTree: oidSchema,
+    worktreeTree: oidSchema,
+    /** Every ref that apply may write, and what it was; null: it was not there. */
+    refs: z.record(z.string(), oidSchema.nullable()),
+    /** `branch.*` and `remote.origin.*` settings that apply may write, and what they were; null: not set. */
+    config: z.record(z.string(), z.string().nullable()),
+  }),
+])
+export type Backup = z.infer<typeof backupSchema>
