@@ -1,4 +1,5 @@
 /** One stream of step events: it serves progress, `--timing` and the crash tests. */
+import type { SessionOutcome } from "../protocol/output.ts"
 
 export type StepEvent =
   | { readonly type: "start"; readonly step: string; readonly atMs: number }
@@ -8,6 +9,8 @@ export type StepEvent =
   | { readonly type: "state"; readonly handoff: string; readonly state: string }
   /** Something a person should read while it happens ("waiting for pid 12: …"). */
   | { readonly type: "notice"; readonly text: string }
+  /** What became of the sessions at the host that took them in. */
+  | { readonly type: "outcomes"; readonly sessions: readonly SessionOutcome[] }
 
 export type StepListener = (event: StepEvent) => void
 

@@ -4,6 +4,7 @@
  */
 import { z } from "zod"
 import { errorBodySchema } from "./gateway-api.ts"
+import { sessionOutcomeSchema } from "./output.ts"
 
 export const stepEventSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("start"), step: z.string(), atMs: z.number() }),
@@ -11,6 +12,7 @@ export const stepEventSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("end"), step: z.string(), ms: z.number() }),
   z.object({ type: z.literal("state"), handoff: z.string(), state: z.string() }),
   z.object({ type: z.literal("notice"), text: z.string() }),
+  z.object({ type: z.literal("outcomes"), sessions: z.array(sessionOutcomeSchema) }),
 ])
 
 export const streamLineSchema = z.union([
