@@ -247,3 +247,18 @@ export const preflightAnswerSchema = z.object({
   directory: z.string().nullable(),
 })
 export type PreflightAnswer = z.infer<typeof preflightAnswerSchema>
+
+/** What opening a hand-off answers: the row, and what those ends said that the gateway could call (null: a laptop checks itself). */
+export const openAnswerSchema = handoffAnswerSchema.extend({
+  sourcePreflight: preflightAnswerSchema.nullable(),
+  targetPreflight: preflightAnswerSchema.nullable(),
+})
+
+/** POST /user/handoffs/:id/abandon. `workspace` is needed for an id that the gateway has not heard of yet. */
+export const abandonRequestSchema = z.object({
+  workspace: workspaceIdSchema.optional(),
+  closedBy: z.string().optional(),
+})
+
+/** POST /word on a host (stream). `nothing`: the word wasn't for this host in this state; `closed`: the hand-off is closed there. */
+export const wordAnswerSchema = z.object({ outcome: z.enum(["acted", "nothing", "closed"]) })

@@ -1,0 +1,186 @@
+/** The gateway as the user and as a host see it. Shapes: protocol/gateway-api.ts. */
+import { z } from "zod"
+import {
+  type abandonRequestSchema,
+  type addHostRequestSchema,
+  blobPlanAnswerSchema,
+  type blobPlanRequestSchema,
+  blobUrlsAnswerSchema,
+  type blobUrlsRequestSchema,
+  type checkpointStepRequestSchema,
+  commitAnswerSchema,
+  type commitRequestSchema,
+  type createWorkspaceRequestSchema,
+  execPlanSchema,
+  gatewayHelloSchema,
+  handoffAnswerSchema,
+  hostInfoSchema,
+  type hostReportRequestSchema,
+  hostWorkSchema,
+  openAnswerSchema,
+  type openRequestSchema,
+  type plainStepRequestSchema,
+  preflightAnswerSchema,
+  type preflightRequestSchema,
+  type reclaimRequestSchema,
+  registerHostAnswerSchema,
+  type registerHostRequestSchema,
+  workspaceViewSchema,
+  type HandoffAnswer,
+  type HostInfo,
+  type HostWork,
+  type WorkspaceView,
+} from "../protocol/gateway-api.ts"
+import type { CheckpointId, HandoffId, WorkspaceId } from "../protocol/ids.ts"
+import { callJson, callStream, type Fetcher, type StepListener } from "./http.ts"
+
+/** What a user may ask of the gateway. Throws the {@link AppError} that the gateway answers, or `unreachable`. */
+export interface UserApi {
+  readonly fetcher: Fetcher
+  hello(): Promise<z.infer<typeof gatewayHelloSchema>>
+  hosts(): Promise<HostInfo[]>
+  registerHost(request: z.input<typeof registerHostRequestSchema>): Promise<z.infer<typeof registerHostAnswerSchema>>
+  addHost(request: z.input<typeof addHostRequestSchema>): Promise<HostInfo>
+  /** @throws {AppError} unknown_host, host_owns_workspace */
+  removeHost(name: string): Promise<void>
+  execPlan(name: string): Promise<z.infer<typeof execPlanSchema>>
+  /** Asks a host that can be called for its preflight, outside of any hand-off (`--dry-run`). */
+  preflight(
+    host: string,
+    request: z.input<typeof preflightRequestSchema>,
+    signal?: AbortSignal,
+  ): Promise<z.infer<typeof preflightAnswerSchema>>
+  workspaces(): Promise<WorkspaceView[]>
+  createWorkspace(request: z.input<typeof createWorkspaceRequestSchema>): Promise<WorkspaceView>
+  /** By id or name. @throws {AppError} unknown_workspace */
+  workspace(idOrName: string): Promise<WorkspaceView>
+  /** Waits for turns to end as long as `preflight.leaving.waitMs` says. */
+  open(request: z.input<typeof openRequestSchema>, signal?: AbortSignal): Promise<z.infer<typeof openAnswerSchema>>
+  handoff(id: HandoffId): Promise<HandoffAnswer>
+  /**
+   * Makes the gateway say every word it can to hosts that can be called, until the row waits for somebody else or is closed. Step
+   * events of the hosts, and a `state` event for each state, go to the listener. Aborting ends it after the word being said.
+   */
+  drive(id: HandoffId, listener: StepListener, signal?: AbortSignal): Promise<HandoffAnswer>
+  /** @throws {AppError} already_owned after the flip */
+  abandon(id: HandoffId, request?: z.input<typeof abandonRequestSchema>): Promise<HandoffAnswer>
+  reclaim(id: HandoffId, request: z.input<typeof reclaimRequestSchema>): Promise<HandoffAnswer>
+  checkpointUrls(
+    checkpoint: CheckpointId,
+    request: z.input<typeof blobUrlsRequestSchema>,
+  ): Promise<z.infer<typeof blobUrlsAnswerSchema>>
+}
+
+type CheckpointStep = z.input<typeof checkpointStepRequestSchema>
+type PlainStep = z.input<typeof plainStepRequestSchema>
+export type PlainStepName = "staged" | "flip" | "live" | "done" | "release" | "undone"
+
+/** What a host may ask with its token. An id that isn't its affair is answered as an unknown one. */
+export interface HostApi {
+  /** Also resolves the path-only URLs of blobs. */
+  readonly fetcher: Fetcher
+  /** Everything unfinished in which this host is source or target. */
+  work(): Promise<HostWork>
+  /** The same for one workspace, closed hand-offs included when the source hasn't been told. */
+  record(workspace: WorkspaceId): Promise<HostWork>
+  commit(request: z.input<typeof commitRequestSchema>): Promise<z.infer<typeof commitAnswerSchema>>
+  planBlobs(request: z.input<typeof blobPlanRequestSchema>): Promise<z.infer<typeof blobPlanAnswerSchema>>
+  checkpointUrls(
+    checkpoint: CheckpointId,
+    request: z.input<typeof blobUrlsRequestSchema>,
+  ): Promise<z.infer<typeof blobUrlsAnswerSchema>>
+  /** copying, sealed: by the source. */
+  checkpointStep(id: HandoffId, name: "copying" | "sealed", request: CheckpointStep): Promise<HandoffAnswer>
+  /**
+   * staged, live, undone by the target; done, release by the source. `flip` by a laptop that is the target (the gateway does it for
+   * the others): the owner object is written before it answers.
+   */
+  plainStep(id: HandoffId, name: PlainStepName, request: PlainStep): Promise<HandoffAnswer>
+  report(request: z.input<typeof hostReportRequestSchema>): Promise<void>
+}
+
+const nothingSchema = z.object({})
+const hostListSchema = z.object({ hosts: z.array(hostInfoSchema) })
+const workspaceListSchema = z.object({ workspaces: z.array(workspaceViewSchema) })
+
+/** A local host is set up and started, or a preflight waits for turns: longer than an ordinary request. */
+const SLOW_MS = 120_000
+const DAY_MS = 24 * 3_600_000
+
+export function userApi(fetcher: Fetcher): UserApi {
+  const get = async <T>(path: string, answer: z.ZodType<T>): Promise<T> =>
+    await callJson(fetcher, { method: "GET", path, answer })
+  const post = async <T>(path: string, body: unknown, answer: z.ZodType<T>, timeoutMs?: number): Promise<T> =>
+    await callJson(fetcher, {
+      method: "POST",
+      path,
+      body,
+      answer,
+      ...(timeoutMs === undefined ? {} : { timeoutMs }),
+    })
+  const waiting = async <T>(path: string, body: unknown, answer: z.ZodType<T>, signal?: AbortSignal): Promise<T> =>
+    await callJson(fetcher, {
+      method: "POST",
+      path,
+      body,
+      answer,
+      timeoutMs: DAY_MS,
+      ...(signal === undefined ? {} : { signal }),
+    })
+  return {
+    fetcher,
+    hello: async () => await get("/user/hello", gatewayHelloSchema),
+    hosts: async () => (await get("/user/hosts", hostListSchema)).hosts,
+    registerHost: async (request) => await post("/user/hosts/register", request, registerHostAnswerSchema),
+    addHost: async (request) => await post("/user/hosts", request, hostInfoSchema, SLOW_MS),
+    async removeHost(name) {
+      const path = `/user/hosts/${encodeURIComponent(name)}`
+      await callJson(fetcher, { method: "DELETE", path, answer: nothingSchema, timeoutMs: SLOW_MS })
+    },
+    execPlan: async (name) => await post(`/user/hosts/${encodeURIComponent(name)}/exec`, {}, execPlanSchema),
+    preflight: async (host, request, signal) =>
+      await waiting(`/user/hosts/${encodeURIComponent(host)}/preflight`, request, preflightAnswerSchema, signal),
+    workspaces: async () => (await get("/user/workspaces", workspaceListSchema)).workspaces,
+    createWorkspace: async (request) => await post("/user/workspaces", request, workspaceViewSchema),
+    workspace: async (idOrName) => await get(`/user/workspaces/${encodeURIComponent(idOrName)}`, workspaceViewSchema),
+    open: async (request, signal) => await waiting("/user/handoffs", request, openAnswerSchema, signal),
+    handoff: async (id) => await get(`/user/handoffs/${id}`, handoffAnswerSchema),
+    drive: async (id, listener, signal) =>
+      await callStream(fetcher, {
+        method: "POST",
+        path: `/user/handoffs/${id}/drive`,
+        body: {},
+        answer: handoffAnswerSchema,
+        listener,
+        ...(signal === undefined ? {} : { signal }),
+      }),
+    abandon: async (id, request = {}) => await post(`/user/handoffs/${id}/abandon`, request, handoffAnswerSchema),
+    reclaim: async (id, request) => await post(`/user/handoffs/${id}/reclaim`, request, handoffAnswerSchema, SLOW_MS),
+    checkpointUrls: async (checkpoint, request) =>
+      await post(`/user/checkpoints/${checkpoint}/urls`, request, blobUrlsAnswerSchema),
+  }
+}
+
+export function hostApi(fetcher: Fetcher): HostApi {
+  const get = async <T>(path: string, answer: z.ZodType<T>): Promise<T> =>
+    await callJson(fetcher, { method: "GET", path, answer })
+  const post = async <T>(path: string, body: unknown, answer: z.ZodType<T>): Promise<T> =>
+    // Verifying a checkpoint lists the store and witnessing writes to it.
+    await callJson(fetcher, { method: "POST", path, body, answer, timeoutMs: SLOW_MS })
+  const stepTo = async (id: HandoffId, name: string, request: unknown): Promise<HandoffAnswer> =>
+    await post(`/host/handoffs/${id}/${name}`, request, handoffAnswerSchema)
+  return {
+    fetcher,
+    work: async () => await get("/host/work", hostWorkSchema),
+    record: async (workspace) => await get(`/host/record/${workspace}`, hostWorkSchema),
+    commit: async (request) => await post("/host/checkpoints/commit", request, commitAnswerSchema),
+    planBlobs: async (request) => await post("/host/blobs/plan", request, blobPlanAnswerSchema),
+    checkpointUrls: async (checkpoint, request) =>
+      await post(`/host/checkpoints/${checkpoint}/urls`, request, blobUrlsAnswerSchema),
+    checkpointStep: stepTo,
+    plainStep: stepTo,
+    async report(request) {
+      await post("/host/report", request, nothingSchema)
+    },
+  }
+}

@@ -1,0 +1,87 @@
+/** What the CLI asks of the daemon of its own HOME. Shapes: protocol/local-api.ts, answers: protocol/output.ts. */
+import type { z } from "zod"
+import {
+  helloSchema,
+  type pullRequestSchema,
+  type pushRequestSchema,
+  type reclaimLocalRequestSchema,
+  type sessionExportRequestSchema,
+  type sessionImportRequestSchema,
+  type stopRequestSchema,
+  type workspaceRequestSchema,
+} from "../protocol/local-api.ts"
+import {
+  handoffOutputSchema,
+  moveOutputSchema,
+  sessionFileOutputSchema,
+  sessionsOutputSchema,
+  statusOutputSchema,
+  stopOutputSchema,
+} from "../protocol/output.ts"
+import { callJson, callStream, type Fetcher, type StepListener } from "./http.ts"
+
+type Move = z.infer<typeof moveOutputSchema>
+type WorkspaceRequest = z.input<typeof workspaceRequestSchema>
+
+/** Long ones stream step events to the listener; aborting the signal is the user's Ctrl-C: the daemon goes to a safe point. */
+export interface LocalClient {
+  hello(timeoutMs?: number): Promise<z.infer<typeof helloSchema>>
+  push(request: z.input<typeof pushRequestSchema>, listener: StepListener, signal?: AbortSignal): Promise<Move>
+  pull(request: z.input<typeof pullRequestSchema>, listener: StepListener, signal?: AbortSignal): Promise<Move>
+  continue(request: WorkspaceRequest, listener: StepListener, signal?: AbortSignal): Promise<Move>
+  abandon(
+    request: WorkspaceRequest,
+    listener: StepListener,
+    signal?: AbortSignal,
+  ): Promise<z.infer<typeof handoffOutputSchema>>
+  reclaim(
+    request: z.input<typeof reclaimLocalRequestSchema>,
+    listener: StepListener,
+    signal?: AbortSignal,
+  ): Promise<Move>
+  status(request: WorkspaceRequest): Promise<z.infer<typeof statusOutputSchema>>
+  sessions(request: WorkspaceRequest): Promise<z.infer<typeof sessionsOutputSchema>>
+  exportSession(request: z.input<typeof sessionExportRequestSchema>): Promise<z.infer<typeof sessionFileOutputSchema>>
+  importSession(request: z.input<typeof sessionImportRequestSchema>): Promise<z.infer<typeof sessionFileOutputSchema>>
+  /** The daemon ends after the answer. */
+  stop(request: z.input<typeof stopRequestSchema>): Promise<z.infer<typeof stopOutputSchema>>
+}
+
+/** status and sessions read a whole repository and the agents' stores. */
+const SLOW_MS = 10 * 60_000
+
+export function localClient(fetcher: Fetcher): LocalClient {
+  const post = async <T>(name: string, body: unknown, answer: z.ZodType<T>): Promise<T> =>
+    await callJson(fetcher, { method: "POST", path: `/local/${name}`, body, answer, timeoutMs: SLOW_MS })
+  const stream = async <T>(
+    name: string,
+    body: unknown,
+    answer: z.ZodType<T>,
+    listener: StepListener,
+    signal: AbortSignal | undefined,
+  ): Promise<T> =>
+    await callStream(fetcher, {
+      method: "POST",
+      path: `/local/${name}`,
+      body,
+      answer,
+      listener,
+      ...(signal === undefined ? {} : { signal }),
+    })
+  return {
+    hello: async (timeoutMs = 5000) =>
+      await callJson(fetcher, { method: "GET", path: "/local/hello", answer: helloSchema, timeoutMs }),
+    push: async (request, listener, signal) => await stream("push", request, moveOutputSchema, listener, signal),
+    pull: async (request, listener, signal) => await stream("pull", request, moveOutputSchema, listener, signal),
+    continue: async (request, listener, signal) =>
+      await stream("continue", request, moveOutputSchema, listener, signal),
+    abandon: async (request, listener, signal) =>
+      await stream("abandon", request, handoffOutputSchema, listener, signal),
+    reclaim: async (request, listener, signal) => await stream("reclaim", request, moveOutputSchema, listener, signal),
+    status: async (request) => await post("status", request, statusOutputSchema),
+    sessions: async (request) => await post("sessions", request, sessionsOutputSchema),
+    exportSession: async (request) => await post("sessions/export", request, sessionFileOutputSchema),
+    importSession: async (request) => await post("sessions/import", request, sessionFileOutputSchema),
+    stop: async (request) => await post("stop", request, stopOutputSchema),
+  }
+}
