@@ -1,4 +1,5 @@
 /** One stream of step events: it serves progress, `--timing` and the crash tests. */
+import type { NotTravelling } from "../protocol/manifest.ts"
 import type { SessionOutcome } from "../protocol/output.ts"
 
 export type StepEvent =
@@ -11,6 +12,11 @@ export type StepEvent =
   | { readonly type: "notice"; readonly text: string }
   /** What became of the sessions at the host that took them in. */
   | { readonly type: "outcomes"; readonly sessions: readonly SessionOutcome[] }
+  | { readonly type: "left"; readonly items: readonly NotTravelling[] }
+  /** Bytes on the wire by the host that this stream belongs to. */
+  | { readonly type: "sent" | "received"; readonly bytes: number }
+  /** What was in the way on a host is saved under this ref there. */
+  | { readonly type: "backup"; readonly ref: string; readonly host: string }
 
 export type StepListener = (event: StepEvent) => void
 

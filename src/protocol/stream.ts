@@ -4,6 +4,7 @@
  */
 import { z } from "zod"
 import { errorBodySchema } from "./gateway-api.ts"
+import { notTravellingSchema } from "./manifest.ts"
 import { sessionOutcomeSchema } from "./output.ts"
 
 export const stepEventSchema = z.discriminatedUnion("type", [
@@ -13,6 +14,9 @@ export const stepEventSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("state"), handoff: z.string(), state: z.string() }),
   z.object({ type: z.literal("notice"), text: z.string() }),
   z.object({ type: z.literal("outcomes"), sessions: z.array(sessionOutcomeSchema) }),
+  z.object({ type: z.literal("left"), items: z.array(notTravellingSchema) }),
+  z.object({ type: z.enum(["sent", "received"]), bytes: z.number() }),
+  z.object({ type: z.literal("backup"), ref: z.string(), host: z.string() }),
 ])
 
 export const streamLineSchema = z.union([
