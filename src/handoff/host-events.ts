@@ -1,6 +1,6 @@
 /** What a host does with the completion of its own effects, with news of the gateway, and at start. */
 import type { HostJournal, JournalEntry } from "../protocol/handoff.ts"
-import { type Effect, entryOf, type HostEvent, type HostFacts, isLiveOwner, type Step } from "./host.ts"
+import { type Effect, entryOf, type HostEvent, type HostFacts, isLiveOwner, type StageWord, type Step } from "./host.ts"
 import { leaving, mayStage, redoSource, redoTarget, stopTurns } from "./host-words.ts"
 import { answer, closed, send, withEntry } from "./journal.ts"
 import { ALL_RULES, type Rules } from "./rules.ts"
@@ -132,21 +132,29 @@ function onCancelled(journal: HostJournal, event: EventOf<"cancelled">, rules: R
  * At start, before any agent port opens: the fence as journaled, then the phase on record of each unfinished hand-off is done
  * again, then the gateway is asked how it stands.
  */
-export function onRestart(journal: HostJournal, rules: Rules = ALL_RULES): Step {
+export function onRestart(journal: HostJournal, facts: HostFacts, rules: Rules = ALL_RULES): Step {
   const effects: Effect[] = []
   if (isLiveOwner(journal) && journal.ownEpoch !== null) effects.push({ effect: "lift", epoch: journal.ownEpoch })
   else effects.push({ effect: "fence", id: null }, { effect: "drain", id: null })
-  for (const entry of journal.entries) effects.push(...redo(journal, entry, rules))
+  for (const entry of journal.entries) effects.push(...redo(journal, entry, facts, rules))
   return { journal, effects }
 }
 
 /** Like {@link onRestart} for one entry, without the fence; ends with the question to the gateway. */
-export function redo(journal: HostJournal, entry: JournalEntry, rules: Rules): readonly Effect[] {
+export function redo(journal: HostJournal, entry: JournalEntry, facts: HostFacts, rules: Rules): readonly Effect[] {
   const ask: Effect = { effect: "ask", id: entry.id }
   if (entry.role === "source") return [...redoSource(journal, entry, rules), ask]
   if (entry.phase === "backed-up" && !rules.backupOnce && entry.checkpoint !== null) {
     const { id, seq, epoch, checkpoint } = entry
-    const word = { word: "stage" as const, workspace: journal.workspace, id, seq, epoch, checkpoint }
+    const word: StageWord = {
+      word: "stage",
+      workspace: journal.workspace,
+      to: facts.incarnation,
+      id,
+      seq,
+      epoch,
+      checkpoint,
+    }
     return [...stopTurns(id, rules), { effect: "backup", word }, ask]
   }
   return [...redoTarget(entry, null, rules), ask]

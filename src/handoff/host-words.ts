@@ -1,12 +1,13 @@
 /** What a host does with a word of the gateway (specification, section 4, second table). A word may come late, twice or never. */
 import type { HostJournal, JournalEntry, Word } from "../protocol/handoff.ts"
-import { type Effect, entryOf, isLiveOwner, type StageWord, type Step } from "./host.ts"
+import { type Effect, entryOf, type HostFacts, isLiveOwner, type StageWord, type Step } from "./host.ts"
 import { ACCEPTED, answer, closed, seen, send, withEntry } from "./journal.ts"
 import { ALL_RULES, type Rules } from "./rules.ts"
 
 /** Acts on one word. Never throws; a word that doesn't fit changes nothing. */
-export function onWord(journal: HostJournal, word: Word, rules: Rules = ALL_RULES): Step {
-  if (word.workspace !== journal.workspace) return answer(journal, { answer: "ignored" })
+export function onWord(journal: HostJournal, word: Word, facts: HostFacts, rules: Rules = ALL_RULES): Step {
+  const isForThisDisk = word.to === facts.incarnation || !rules.incarnation
+  if (word.workspace !== journal.workspace || !isForThisDisk) return answer(journal, { answer: "ignored" })
   switch (word.word) {
     case "seal":
       return onSeal(journal, word, rules)

@@ -11,12 +11,13 @@
  */
 import type { ErrorCode } from "../protocol/errors.ts"
 import type { HostJournal, JournalEntry, Word } from "../protocol/handoff.ts"
-import type { CheckpointId, HandoffId, WorkspaceId } from "../protocol/ids.ts"
+import type { CheckpointId, HandoffId, Incarnation, WorkspaceId } from "../protocol/ids.ts"
 
 export type StageWord = Extract<Word, { word: "stage" }>
 
 /** What the reducer must know of the host itself. */
 export interface HostFacts {
+  readonly incarnation: Incarnation
   /** False for a laptop: it flips its own hand-offs when it is the target. */
   readonly canBeCalled: boolean
 }

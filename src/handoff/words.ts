@@ -19,13 +19,16 @@ export function wordFor(
   const isNamed = (name: string, incarnation: string): boolean =>
     host.host === name && (!rules.incarnation || host.incarnation === incarnation)
   // A reclaim has no source leg: the lost owner learns of the new epoch, not of the hand-off.
-  if (isNamed(seen.source, seen.sourceIncarnation) && seen.kind !== "reclaim") return wordForSource(seen, workspace)
-  if (isNamed(seen.target, seen.targetIncarnation)) return wordForTarget(seen, workspace)
+  const base = { workspace: seen.workspace, id: seen.id, seq: seen.seq, to: host.incarnation }
+  if (isNamed(seen.source, seen.sourceIncarnation) && seen.kind !== "reclaim")
+    return wordForSource(seen, workspace, base)
+  if (isNamed(seen.target, seen.targetIncarnation)) return wordForTarget(seen, workspace, base)
   return null
 }
 
-function wordForSource(row: HandoffRow, workspace: WorkspaceRow): Word | null {
-  const base = { workspace: row.workspace, id: row.id, seq: row.seq }
+type WordBase = Pick<Word, "workspace" | "id" | "seq" | "to">
+
+function wordForSource(row: HandoffRow, workspace: WorkspaceRow, base: WordBase): Word | null {
   const takenOver: Word = { word: "taken-over", ...base, epoch: workspace.epoch }
   switch (row.state) {
     case "open":
@@ -48,8 +51,7 @@ function wordForSource(row: HandoffRow, workspace: WorkspaceRow): Word | null {
   }
 }
 
-function wordForTarget(row: HandoffRow, workspace: WorkspaceRow): Word | null {
-  const base = { workspace: row.workspace, id: row.id, seq: row.seq }
+function wordForTarget(row: HandoffRow, workspace: WorkspaceRow, base: WordBase): Word | null {
   switch (row.state) {
     case "open":
     case "copying":
@@ -63,15 +65,14 @@ function wordForTarget(row: HandoffRow, workspace: WorkspaceRow): Word | null {
     case "owned":
       return row.newEpoch === null ? null : { word: "owned", ...base, newEpoch: row.newEpoch }
     case "superseded":
-      return wordForSuperseded(row, workspace)
+      return wordForSuperseded(row, workspace, base)
     case "abandoned":
       return row.targetUndone ? null : { word: "abandoned", ...base }
   }
 }
 
 /** A reclaim closed this row. While it hasn't flipped, the target is the owner still and may come back to life. */
-function wordForSuperseded(row: HandoffRow, workspace: WorkspaceRow): Word {
-  const base = { workspace: row.workspace, id: row.id, seq: row.seq }
+function wordForSuperseded(row: HandoffRow, workspace: WorkspaceRow, base: WordBase): Word {
   if (row.newEpoch === workspace.epoch) return { word: "owned", ...base, newEpoch: row.newEpoch }
   return { word: "taken-over", ...base, epoch: workspace.epoch }
 }

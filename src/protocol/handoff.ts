@@ -78,7 +78,13 @@ export const checkpointRowSchema = z.object({
 })
 export type CheckpointRow = z.infer<typeof checkpointRowSchema>
 
-const wordBase = { workspace: workspaceIdSchema, id: handoffIdSchema, seq: z.int().positive() }
+const wordBase = {
+  workspace: workspaceIdSchema,
+  id: handoffIdSchema,
+  seq: z.int().positive(),
+  /** For whom: a host made again under the same name must not act on the words to the one before it. */
+  to: incarnationSchema,
+}
 
 /** What a host is told (specification, section 4, second table). Each may come late, twice or never. */
 export const wordSchema = z.discriminatedUnion("word", [
