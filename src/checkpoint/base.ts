@@ -1,18 +1,56 @@
 /** Which checkpoint a directory is at: `$GIT_DIR/decamp/base.json` and the ref that keeps its objects. */
-import { AppError } from "../protocol/errors.ts"
+import { rm } from "node:fs/promises"
+import { join } from "node:path"
+import { privateFolder, readTextIfExists, writeFileDurably } from "../lib/files.ts"
 import type { CodePart } from "../protocol/manifest.ts"
-import type { Base, Repository } from "./code.ts"
+import { baseSchema, type Base, type Repository } from "./code.ts"
+import { git } from "./git.ts"
+import { worktreeName } from "./repository.ts"
+import { writeKeepTree } from "./snapshot.ts"
 
 export function baseOf(checkpoint: string, code: CodePart): Base {
   return { schema: 1, checkpoint, code }
 }
 
-/** The checkpoint this directory was last at; null when there is no readable record. */
-export async function readBase(_repository: Repository): Promise<Base | null> {
-  throw new AppError("internal", "not built yet")
+/** `$GIT_DIR/decamp`, made when missing: the only folder besides objects and `refs/decamp/*` that a push writes in a repository. */
+export async function decampFolder(repository: Repository): Promise<string> {
+  return await privateFolder(join(repository.gitDir, "decamp"))
 }
 
-/** Records, durably, that the directory is at this checkpoint, after its objects are in the repository. */
-export async function recordBase(_repository: Repository, _base: Base): Promise<void> {
-  throw new AppError("internal", "not built yet")
+const baseFile = (repository: Repository): string => join(repository.gitDir, "decamp", "base.json")
+
+/** Refs are shared by the linked worktrees of a repository; each is its own workspace and has its own. */
+export function baseRef(repository: Repository): string {
+  const name = worktreeName(repository)
+  return name === null ? "refs/decamp/base" : `refs/decamp/worktrees/${name}/base`
+}
+
+/** The checkpoint this directory was last at; null when there is no readable record. */
+export async function readBase(repository: Repository): Promise<Base | null> {
+  const text = await readTextIfExists(baseFile(repository))
+  if (text === null) return null
+  try {
+    return baseSchema.parse(JSON.parse(text))
+  } catch {
+    // A record that can't be read costs a full pack, never data: everything then counts as unseen.
+    return null
+  }
+}
+
+/**
+ * Records, durably, that the directory is at this checkpoint: after a push was committed, after an apply was verified. The ref names
+ * a tree, which `git log --all` does not show and `git gc` keeps.
+ */
+export async function recordBase(repository: Repository, base: Base): Promise<void> {
+  const tree = await writeKeepTree(repository, base.code.indexTree, base.code.worktreeTree)
+  await git(repository, ["update-ref", baseRef(repository), tree])
+  await decampFolder(repository)
+  await writeFileDurably(baseFile(repository), JSON.stringify(base))
+}
+
+/** Takes the record back to what it was (null: none). */
+export async function restoreBase(repository: Repository, base: Base | null): Promise<void> {
+  if (base !== null) return await recordBase(repository, base)
+  await rm(baseFile(repository), { force: true })
+  await git(repository, ["update-ref", "-d", baseRef(repository)])
 }

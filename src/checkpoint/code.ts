@@ -91,6 +91,8 @@ export const backupSchema = z.discriminatedUnion("kind", [
     refs: z.record(z.string(), oidSchema.nullable()),
     /** `branch.*` and `remote.origin.*` settings that apply may write, and what they were; null: not set. */
     config: z.record(z.string(), z.string().nullable()),
+    /** The checkpoint that the directory was at. */
+    base: baseSchema.nullable(),
   }),
 ])
 export type Backup = z.infer<typeof backupSchema>

@@ -1,0 +1,164 @@
+/** Bringing the packs of a checkpoint into a repository: checked in quarantine, then moved in. Objects only, no ref. */
+import { mkdir, readdir, rename, rm } from "node:fs/promises"
+import { join } from "node:path"
+import { step, type StepListener } from "../lib/steps.ts"
+import type { BlobSource } from "../protocol/blob.ts"
+import { AppError, toAppError } from "../protocol/errors.ts"
+import type { BlobId, Oid } from "../protocol/ids.ts"
+import type { CodePart } from "../protocol/manifest.ts"
+import { decampFolder, readBase } from "./base.ts"
+import type { Repository } from "./code.ts"
+import { gitFailure, gitResult, type GitPlace } from "./git.ts"
+import { exists, openRepository } from "./repository.ts"
+import { apartFrom, factsOf, isComplete, writeSnapshot } from "./snapshot.ts"
+
+export interface FetchRequest {
+  readonly directory: string
+  readonly code: CodePart
+  readonly source: BlobSource
+  readonly steps: StepListener
+}
+
+/**
+ * Brings the objects that `code` needs into the repository at `directory`, and nothing else: before `differences` and `backupCode`,
+ * which look into them. A directory that is missing or no repository yet is left alone. Idempotent. Step: `fetch code`.
+ * @throws {AppError} damaged_data when a pack is broken, incomplete or hostile; no_space
+ */
+export async function fetchCode(request: FetchRequest): Promise<void> {
+  if (!(await exists(join(request.directory, ".git")))) return
+  await fetchInto(await openRepository(request.directory), request)
+}
+
+/** Packs that {@link fetchCode} will read: download only these. All of them for a directory that is no repository. */
+export async function neededPacks(directory: string, code: CodePart): Promise<readonly BlobId[]> {
+  if (!(await exists(join(directory, ".git")))) return code.packs.map(({ blob }) => blob)
+  const { first } = await findStart(await openRepository(directory), code)
+  return code.packs.slice(first).map(({ blob }) => blob)
+}
+
+export async function fetchInto(repository: Repository, request: Omit<FetchRequest, "directory">): Promise<void> {
+  await step(request.steps, "fetch code", async () => {
+    const { code } = request
+    const folder = await decampFolder(repository)
+    // Left by a run that was killed; nobody else works here, the host holds the workspace's lock.
+    for (const name of await readdir(folder)) {
+      if (name.startsWith("quarantine-")) await rm(join(folder, name), { recursive: true, force: true })
+    }
+    const quarantine = join(folder, `quarantine-${crypto.randomUUID().slice(0, 8)}`)
+    try {
+      const place = await apartFrom(repository, quarantine)
+      await requireHonest(place, code)
+      const { first, remade } = await findStart(repository, code)
+      const known: Oid[] = []
+      if (remade !== null) known.push(await writeSnapshot(place, factsOf(remade)))
+      for (const pack of code.packs.slice(first)) await indexPack(place, pack.blob, request.source)
+      await requireComplete(place, code, known)
+      await moveIn(quarantine, join(repository.commonDir, "objects"))
+    } finally {
+      await rm(quarantine, { recursive: true, force: true })
+    }
+  })
+}
+
+/** First pack of the chain that is not here, and the checkpoint whose snapshot must be made again for it to be readable. */
+async function findStart(
+  repository: Repository,
+  code: CodePart,
+): Promise<{ readonly first: number; readonly remade: CodePart | null }> {
+  for (let at = code.packs.length - 1; at >= 0; at -= 1) {
+    const snapshot = code.packs[at]?.snapshot
+    if (snapshot === undefined) continue
+    if ((await gitResult(repository, ["cat-file", "-e", snapshot])).exitCode !== 0) continue
+    if (await isComplete(repository, [snapshot])) return { first: at + 1, remade: null }
+  }
+  const base = (await readBase(repository))?.code ?? null
+  const at = base === null ? -1 : code.packs.findIndex(({ snapshot }) => snapshot === base.snapshot)
+  if (base === null || at < 0) return { first: 0, remade: null }
+  const { head, indexTree, worktreeTree, trackingOid } = factsOf(base)
+  const roots = [head, indexTree, worktreeTree, trackingOid].filter((oid) => oid !== null)
+  return (await isComplete(repository, roots)) ? { first: at + 1, remade: base } : { first: 0, remade: null }
+}
+
+/** The manifest's facts must be those of its snapshot commit, or the proof that the snapshot is complete says nothing about them. */
+async function requireHonest(place: GitPlace & { readonly objects: string }, code: CodePart): Promise<void> {
+  const apart = { ...place, objects: join(place.objects, "facts") }
+  await mkdir(apart.objects, { recursive: true, mode: 0o700 })
+  const made = await writeSnapshot(apart, factsOf(code))
+  await rm(apart.objects, { recursive: true, force: true })
+  if (made === code.snapshot && code.packs.at(-1)?.snapshot === code.snapshot) return
+  throw new AppError("damaged_data", `the checkpoint's snapshot ${code.snapshot} is not made of the trees it names`)
+}
+
+/**
+ * Faults that old histories are full of and that harm nobody; a clone of them would be refused otherwise. Names of fsck messages:
+ * git 2.39, Documentation/fsck-msgs.txt. Everything about paths in trees stays an error.
+ */
+const TOLERATED = [
+  "badDateOverflow",
+  "badEmail",
+  "badName",
+  "badTagName",
+  "badTimezone",
+  "gitattributesSymlink",
+  "gitignoreSymlink",
+  "mailmapSymlink",
+  "missingEmail",
+  "missingNameBeforeEmail",
+  "missingSpaceBeforeDate",
+  "missingSpaceBeforeEmail",
+  "missingTaggerEntry",
+  "multipleAuthors",
+  "zeroPaddedDate",
+  "zeroPaddedFilemode",
+]
+
+async function indexPack(place: GitPlace, blob: BlobId, source: BlobSource): Promise<void> {
+  const strict = `--strict=${TOLERATED.map((name) => `${name}=ignore`).join(",")}`
+  const args = ["index-pack", "--stdin", "--fix-thin", strict, "--fsck-objects"]
+  const failures: AppError[] = []
+  const reader = source.open(blob)[Symbol.asyncIterator]()
+  const input = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      try {
+        const next = await reader.next()
+        if (next.done === true) controller.close()
+        else controller.enqueue(next.value)
+      } catch (error) {
+        // Git then sees an early end and refuses; the source's own reason is the better one to tell.
+        failures.push(toAppError(error))
+        controller.close()
+      }
+    },
+    async cancel() {
+      await reader.return?.()
+    },
+  })
+  const result = await gitResult(place, args, { input })
+  if (failures[0] !== undefined) throw failures[0]
+  if (result.exitCode === 0) return
+  const cause = gitFailure(place, args, result.stderr)
+  if (cause.code === "no_space" || cause.code === "not_writable") throw cause
+  throw new AppError("damaged_data", `pack ${blob} was refused: ${cause.message}`, {
+    hint: "nothing was changed; push again from the owner",
+    cause,
+  })
+}
+
+async function requireComplete(place: GitPlace, code: CodePart, known: readonly Oid[]): Promise<void> {
+  if (await isComplete(place, [code.snapshot], known)) return
+  throw new AppError("damaged_data", `the packs of snapshot ${code.snapshot} do not hold all of its objects`, {
+    hint: "nothing was changed; push again from the owner",
+  })
+}
+
+/** Moves checked packs into the repository; the index of each last, for a pack counts only with it. */
+async function moveIn(quarantine: string, objects: string): Promise<void> {
+  const names = await readdir(join(quarantine, "pack"))
+  const order = names.filter((name) => !name.endsWith(".keep")).sort((a, b) => rank(a) - rank(b))
+  await mkdir(join(objects, "pack"), { recursive: true })
+  for (const name of order) await rename(join(quarantine, "pack", name), join(objects, "pack", name))
+}
+
+function rank(name: string): number {
+  return name.endsWith(".idx") ? 1 : 0
+}

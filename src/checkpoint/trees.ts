@@ -1,0 +1,243 @@
+/** Reading index and work tree into git trees through a private copy of the index, and moving a directory from one state to another. */
+import { copyFile, lstat, open, readdir, rename, rm, stat, utimes } from "node:fs/promises"
+import { join } from "node:path"
+import { isMissing } from "../lib/files.ts"
+import { AppError } from "../protocol/errors.ts"
+import type { Oid } from "../protocol/ids.ts"
+import type { Repository } from "./code.ts"
+import { git, gitOid, gitRecords, gitResult, type GitPlace } from "./git.ts"
+
+export interface ReadTrees {
+  readonly indexTree: Oid
+  readonly worktreeTree: Oid
+  /** Private index that holds the work tree, with fresh stat data. */
+  readonly index: string
+  /** Files marked assume-unchanged or skip-worktree (byte paths). Their contents on disk are in the work tree's tree. */
+  readonly flagged: readonly string[]
+}
+
+export interface ReadOptions {
+  /** Folder for the private index. */
+  readonly scratch: string
+  /** Object folder to write; absent: the repository's own. */
+  readonly objects?: string
+  /** Trees whose files are taken when they lie on disk, also when they are ignored here. Missing trees are passed over. */
+  readonly keep: readonly Oid[]
+  /** Byte paths whose stat data in the index must not be believed; "all": of none. */
+  readonly distrust?: readonly string[] | "all"
+}
+
+/** Trees of the index and of the work tree. Writes objects only. */
+export async function readTrees(repository: Repository, options: ReadOptions): Promise<ReadTrees> {
+  const index = join(options.scratch, `index-${crypto.randomUUID().slice(0, 8)}`)
+  const place: GitPlace = {
+    gitDir: repository.gitDir,
+    topLevel: repository.topLevel,
+    index,
+    ...(options.objects === undefined ? {} : { objects: options.objects }),
+  }
+  await copyIndex(join(repository.gitDir, "index"), index)
+  const flagged = await unflag(place)
+  const indexTree = await gitOid(place, ["write-tree"])
+  await forgetStats(place, options.distrust ?? [])
+  await git(place, ["add", "--all", "--", ".", ...repository.nested.map((path) => excluded(repository, path))])
+  await dropGitlinks(place, indexTree)
+  await takeKept(place, repository, options.keep)
+  return { indexTree, worktreeTree: await gitOid(place, ["write-tree"]), index, flagged }
+}
+
+function excluded(repository: Repository, path: string): string {
+  return `:(exclude,top,literal)${path.slice(repository.topLevel.length + 1)}`
+}
+
+/**
+ * Copies an index with its modification time. Git believes the stat data of an entry only when the entry is older than the index
+ * file: a copy that looked newer would hide an edit made in the same instant as the original was written.
+ */
+async function copyIndex(from: string, to: string): Promise<void> {
+  try {
+    const { mtimeNs } = await stat(from, { bigint: true })
+    await copyFile(from, to)
+    const seconds = Number(mtimeNs / 1000n - 2n) / 1e6
+    await utimes(to, seconds, seconds)
+  } catch (error) {
+    // No index yet is an empty one.
+    if (!isMissing(error)) throw error
+  }
+}
+
+/** Clears assume-unchanged and skip-worktree in the private index, so that `add` looks at those files. */
+async function unflag(place: GitPlace): Promise<readonly string[]> {
+  const tagged = await gitRecords(place, ["ls-files", "-v", "-z"])
+  const flagged = tagged.filter((line) => line.startsWith("S ") || /^[a-z] /.test(line)).map((line) => line.slice(2))
+  if (flagged.length === 0) return []
+  const input = flagged.map((path) => `${path}\0`).join("")
+  // One call clears only the first kind it is told about.
+  await git(place, ["update-index", "--no-assume-unchanged", "-z", "--stdin"], { input })
+  await git(place, ["update-index", "--no-skip-worktree", "-z", "--stdin"], { input })
+  return flagged
+}
+
+/** Takes the stat data from entries, so that `add` reads the files again, byte for byte. */
+async function forgetStats(place: GitPlace, distrust: readonly string[] | "all"): Promise<void> {
+  if (distrust.length === 0) return
+  const staged = await gitRecords(place, ["ls-files", "--stage", "-z"])
+  const wanted = distrust === "all" ? null : new Set(distrust)
+  const lines = staged.filter((line) => wanted === null || wanted.has(line.slice(line.indexOf("\t") + 1)))
+  // An entry that is set anew from its mode and object id starts without stat data.
+  const input = lines.map((line) => `${line}\0`).join("")
+  if (lines.length > 0) await git(place, ["update-index", "-z", "--index-info"], { input })
+}
+
+/** Nested repositories and submodules don't travel: their entries stay as the index has them, and none is added. */
+async function dropGitlinks(place: GitPlace, indexTree: Oid): Promise<void> {
+  const changes = await rawChanges(place, ["diff-index", "--cached", indexTree])
+  const lines = changes
+    .filter(({ newMode, oldMode }) => newMode === "160000" || oldMode === "160000")
+    .map(({ oldMode, oldOid, path }) =>
+      oldMode === "160000" ? `${oldMode} ${oldOid}\t${path}\0` : `0 ${"0".repeat(oldOid.length)}\t${path}\0`,
+    )
+  if (lines.length > 0) await git(place, ["update-index", "-z", "--index-info"], { input: lines.join("") })
+}
+
+export interface RawChange {
+  readonly oldMode: string
+  readonly newMode: string
+  readonly oldOid: string
+  readonly newOid: string
+  /** A added, D deleted, M modified, T type changed. */
+  readonly status: string
+  /** Byte path. */
+  readonly path: string
+}
+
+/** Parsed `--raw -z` output of `diff-index` or `diff-tree`. */
+export async function rawChanges(place: GitPlace, args: readonly [string, ...string[]]): Promise<readonly RawChange[]> {
+  const [command, ...rest] = args
+  const records = await gitRecords(place, [command, "--raw", "-r", "-z", "--no-renames", "--no-abbrev", ...rest])
+  const changes: RawChange[] = []
+  for (let at = 0; at + 1 < records.length; at += 2) {
+    const [oldMode = "", newMode = "", oldOid = "", newOid = "", status = ""] = (records[at] ?? "").slice(1).split(" ")
+    changes.push({ oldMode, newMode, oldOid, newOid, status, path: records[at + 1] ?? "" })
+  }
+  return changes
+}
+
+/** Adds, to the private index, what lies on disk at or in the way of the paths of `keep`, also when it is ignored here. */
+async function takeKept(place: GitPlace, repository: Repository, keep: readonly Oid[]): Promise<void> {
+  const found = new Set<string>()
+  for (const tree of new Set(keep)) {
+    if ((await gitResult(place, ["cat-file", "-e", tree])).exitCode !== 0) continue
+    const missing = await rawChanges(place, ["diff-index", "--cached", "--diff-filter=D", tree])
+    const paths = missing.filter(({ oldMode }) => oldMode !== "160000").map(({ path }) => path)
+    for (const path of await onDisk(repository, paths)) found.add(path)
+  }
+  if (found.size === 0) return
+  const input = [...found].map((path) => `${path}\0`).join("")
+  await git(place, ["update-index", "--add", "--replace", "-z", "--stdin"], { input })
+}
+
+/** Files and links that lie at these paths, above them in the place of a folder, or below them in the place of a file. */
+async function onDisk(repository: Repository, paths: readonly string[]): Promise<ReadonlySet<string>> {
+  const top = Buffer.from(`${repository.topLevel}/`)
+  const absolute = (path: string): Buffer => Buffer.concat([top, Buffer.from(path, "latin1")])
+  const isNested = (path: string): boolean =>
+    repository.nested.includes(Buffer.concat([top, Buffer.from(path, "latin1")]).toString("utf8"))
+  const found = new Set<string>()
+  const folders = new Map<string, boolean>()
+  const take = async (path: string): Promise<boolean> => {
+    const kind = await kindOf(absolute(path))
+    if (kind === "file") found.add(path)
+    return kind === "folder" && !isNested(path)
+  }
+  for (const path of paths) {
+    const parts = path.split("/")
+    let isReachable = true
+    for (let depth = 1; depth < parts.length && isReachable; depth += 1) {
+      const above = parts.slice(0, depth).join("/")
+      const known = folders.get(above)
+      isReachable = known ?? (await take(above))
+      if (known === undefined) folders.set(above, isReachable)
+    }
+    if (isReachable && (await take(path))) {
+      for (const below of await filesBelow(absolute(path), path)) found.add(below)
+    }
+  }
+  return found
+}
+
+async function kindOf(path: Buffer): Promise<"file" | "folder" | "none"> {
+  try {
+    const info = await lstat(path)
+    if (info.isDirectory()) return "folder"
+    return info.isFile() || info.isSymbolicLink() ? "file" : "none"
+  } catch (error) {
+    if (isMissing(error)) return "none"
+    throw error
+  }
+}
+
+async function filesBelow(folder: Buffer, path: string): Promise<readonly string[]> {
+  const files: string[] = []
+  for (const entry of await readdir(folder, { withFileTypes: true, encoding: "buffer" })) {
+    const below = `${path}/${entry.name.toString("latin1")}`
+    const absolute = Buffer.concat([folder, Buffer.from("/"), entry.name])
+    if (entry.name.toString("latin1").toLowerCase() === ".git") {
+      throw new AppError(
+        "unsupported_state",
+        `a repository of its own lies at ${folder.toString("utf8")}, where a file must go`,
+        {
+          hint: "move it away first",
+        },
+      )
+    }
+    if (entry.isDirectory()) files.push(...(await filesBelow(absolute, below)))
+    else if (entry.isFile() || entry.isSymbolicLink()) files.push(below)
+  }
+  return files
+}
+
+/**
+ * Brings work tree and index from what was just read to other trees. Only files that differ are touched. The repository's own index
+ * is replaced last, at once.
+ */
+export async function moveTrees(
+  repository: Repository,
+  from: ReadTrees,
+  to: { readonly indexTree: Oid; readonly worktreeTree: Oid },
+): Promise<void> {
+  const place: GitPlace = { gitDir: repository.gitDir, topLevel: repository.topLevel, index: from.index }
+  if (from.worktreeTree !== to.worktreeTree) {
+    await git(place, ["read-tree", "-m", "-u", from.worktreeTree, to.worktreeTree])
+  }
+  if (from.indexTree === to.indexTree && from.worktreeTree === to.worktreeTree) return
+  await git(place, ["read-tree", "-m", to.indexTree])
+  await installIndex(repository, from.index)
+}
+
+/** Replaces the repository's index under git's own lock. @throws {AppError} busy when another git command holds the lock */
+export async function installIndex(repository: Repository, from: string): Promise<void> {
+  const target = join(repository.gitDir, "index")
+  const lock = `${target}.lock`
+  try {
+    await (await open(lock, "wx", 0o644)).close()
+  } catch (error) {
+    throw new AppError("busy", `another git command is changing ${repository.topLevel}`, {
+      hint: `wait for it; when none runs, remove ${lock}`,
+      cause: error,
+    })
+  }
+  try {
+    await copyIndex(from, lock)
+    const file = await open(lock, "r+")
+    try {
+      await file.sync()
+    } finally {
+      await file.close()
+    }
+    await rename(lock, target)
+  } catch (error) {
+    await rm(lock, { force: true })
+    throw error
+  }
+}
