@@ -1,0 +1,93 @@
+/**
+ * Text of a session without the place it lies in. Wherever the workspace's directory is named in a record, the portable form has a
+ * placeholder; on arrival the destination's directory goes there. Placeholders begin with U+0001, which valid JSON text never
+ * holds unescaped and which is itself escaped, so no content can be taken for one.
+ */
+
+const MARK = "\u0001"
+const DIRECTORY = `${MARK}D`
+const PROJECT = `${MARK}P`
+const ESCAPED = `${MARK}E`
+
+/** What a session's records are bound to on one host. */
+export interface Binding {
+  /** Directories that mean the workspace's top here (its real path; other spellings of it), none of them with a slash at the end. */
+  readonly directories: readonly string[]
+  /** opencode's id of the project here. */
+  readonly projectId: string
+}
+
+/** Makes the function that answers the portable form of a column's text; directories are tried longest first. */
+export function portableText(binding: Binding): (text: string) => string {
+  const names = [...new Set(binding.directories)].toSorted((a, b) => b.length - a.length || (a < b ? -1 : 1))
+  const forms = names.map((name) => ({ plain: name, json: JSON.stringify(name).slice(1, -1) }))
+  const projectJson = `"projectID":${JSON.stringify(binding.projectId)}`
+  return (text) => {
+    const json = isJson(text)
+    let portable = text.includes(MARK) ? text.replaceAll(MARK, ESCAPED) : text
+    for (const form of forms) portable = replacePaths(portable, json ? form.json : form.plain)
+    return json && portable.includes(projectJson)
+      ? portable.replaceAll(projectJson, `"projectID":"${PROJECT}"`)
+      : portable
+  }
+}
+
+/** Text of a column as it is written for `binding`, from its portable form. */
+export function bindText(
+  portable: string,
+  binding: { readonly directory: string; readonly projectId: string },
+): string {
+  if (!portable.includes(MARK)) return portable
+  const json = isJson(portable)
+  const put = (value: string): string => (json ? JSON.stringify(value).slice(1, -1) : value)
+  return portable
+    .replaceAll(DIRECTORY, () => put(binding.directory))
+    .replaceAll(PROJECT, () => put(binding.projectId))
+    .replaceAll(ESCAPED, MARK)
+}
+
+/** The portable form of the project id's own column. */
+export const PORTABLE_PROJECT = PROJECT
+/** The portable form of the workspace's top. */
+export const PORTABLE_DIRECTORY = DIRECTORY
+
+function isJson(text: string): boolean {
+  return text.startsWith("{") || text.startsWith("[")
+}
+
+/** Replaces a path where it stands as a whole path or as the beginning of one: never inside a longer name. */
+function replacePaths(text: string, path: string): string {
+  let at = text.indexOf(path)
+  if (at === -1) return text
+  const pieces: string[] = []
+  let from = 0
+  while (at !== -1) {
+    if (beginsPath(text, at) && endsName(text, at + path.length)) {
+      pieces.push(text.slice(from, at), DIRECTORY)
+      from = at + path.length
+    }
+    at = text.indexOf(path, at + path.length)
+  }
+  if (from === 0) return text
+  pieces.push(text.slice(from))
+  return pieces.join("")
+}
+
+const NAME = /[\p{L}\p{N}_\-~+@%$]/u
+
+/** Whether a path can begin here: after `/private` or `x` it can't, after `file://` and after an escaped line break it can. */
+function beginsPath(text: string, at: number): boolean {
+  const before = text[at - 1]
+  if (before === undefined) return true
+  if (before === "/") return text.slice(Math.max(0, at - 3), at) === "://"
+  if ("nrtbf".includes(before) && text[at - 2] === "\\") return true
+  return before !== "." && !NAME.test(before)
+}
+
+/** Whether the name ends here; a full stop ends it only when no further name follows. */
+function endsName(text: string, at: number): boolean {
+  const next = text[at]
+  if (next === undefined) return true
+  if (next === ".") return !NAME.test(text[at + 1] ?? " ") && text[at + 1] !== "."
+  return !NAME.test(next)
+}

@@ -1,0 +1,148 @@
+/** Taking sessions out of opencode's store: one read transaction, no process, one chunk in memory at a time. */
+import type { Database } from "bun:sqlite"
+import { relative } from "node:path"
+import type { BlobSink } from "../../protocol/blob.ts"
+import type { BlobId } from "../../protocol/ids.ts"
+import type { NotTravelling, SessionEntry } from "../../protocol/manifest.ts"
+import type { AgentScope, SessionProblem } from "../agent.ts"
+import type { Binding } from "./binding.ts"
+import { brokenSessions, chunkId, chunksOf, sessionDigest } from "./chunks.ts"
+import { layoutOf, sessionsOfScope, type StoredSession, type StoreLayout } from "./store.ts"
+
+export interface ExportedSessions {
+  readonly schemaStamp: string
+  readonly sessions: readonly SessionEntry[]
+  readonly skipped: readonly SessionProblem[]
+  readonly notTravelling: readonly NotTravelling[]
+  /** The sessions as they were in the same read, for what is exported beside them. */
+  readonly stored: readonly StoredSession[]
+}
+
+/**
+ * Exports the scope's sessions; one whose digest is known is answered by its known entry. `also` runs inside the same read.
+ * @throws {AppError} agent_version when the store is not one that can be read
+ */
+export async function exportSessions(
+  db: Database,
+  scope: AgentScope,
+  sink: BlobSink,
+  known: ReadonlyMap<string, SessionEntry>,
+  only?: ReadonlySet<string>,
+): Promise<ExportedSessions> {
+  db.run("BEGIN")
+  try {
+    const layout = layoutOf(db)
+    const found = await sessionsOfScope(db, scope)
+    const sessions = only === undefined ? found.sessions : found.sessions.filter(({ id }) => only.has(id))
+    const directories = [scope.topLevel, ...found.aliases]
+    const entries = new Map<string, SessionEntry>()
+    const fresh: StoredSession[] = []
+    for (const session of sessions) {
+      const binding = { directories, projectId: session.projectId }
+      const entry = knownEntry(db, layout, session, binding, known)
+      if (entry === null) fresh.push(session)
+      else entries.set(session.id, entry)
+    }
+    const broken = brokenSessions(
+      db,
+      fresh.map(({ id }) => id),
+    )
+    for (const session of fresh) {
+      if (broken.has(session.id)) continue
+      const binding = { directories, projectId: session.projectId }
+      const blobs = await putChunks(chunksOf(db, layout, session, binding), sink)
+      entries.set(session.id, entryOf(session, scope, blobs))
+    }
+    return {
+      schemaStamp: layout.stamp,
+      sessions: sessions.flatMap(({ id }) => entries.get(id) ?? []),
+      skipped: [...broken].map(([id, reason]) => ({ id, reason })),
+      notTravelling: leftBehind(db, layout, sessions),
+      stored: sessions.filter(({ id }) => entries.has(id)),
+    }
+  } finally {
+    db.run("ROLLBACK")
+  }
+}
+
+function knownEntry(
+  db: Database,
+  layout: StoreLayout,
+  session: StoredSession,
+  binding: Binding,
+  known: ReadonlyMap<string, SessionEntry>,
+): SessionEntry | null {
+  const entry = known.get(session.id)
+  if (entry === undefined) return null
+  const ids: string[] = []
+  for (const chunk of chunksOf(db, layout, session, binding)) {
+    const id = chunkId(chunk)
+    if (entry.blobs[ids.length] !== id) return null
+    ids.push(id)
+  }
+  return sessionDigest(ids) === entry.digest ? entry : null
+}
+
+async function putChunks(chunks: Iterable<Uint8Array>, sink: BlobSink): Promise<BlobId[]> {
+  const ids: BlobId[] = []
+  for (const chunk of chunks) ids.push((await sink.put(once(chunk), { compress: true })).id)
+  return ids
+}
+
+async function* once(chunk: Uint8Array): AsyncGenerator<Uint8Array> {
+  yield chunk
+}
+
+function entryOf(session: StoredSession, scope: AgentScope, blobs: BlobId[]): SessionEntry {
+  const directory = relative(scope.topLevel, session.directory)
+  return {
+    agent: "opencode",
+    id: session.id,
+    parentId: session.parentId,
+    title: session.title,
+    createdAtMs: session.createdAtMs,
+    updatedAtMs: session.updatedAtMs,
+    directory: directory.startsWith("..") ? "" : directory,
+    wasRunning: session.isUnfinished,
+    digest: sessionDigest(blobs),
+    blobs,
+    newestMessageAtMs: session.newestMessageAtMs,
+    provider: providerOf(session.model),
+  }
+}
+
+function providerOf(model: string | null): string | null {
+  try {
+    const value: unknown = JSON.parse(model ?? "null")
+    if (typeof value !== "object" || value === null || !("providerID" in value)) return null
+    return typeof value.providerID === "string" ? value.providerID : null
+  } catch {
+    return null
+  }
+}
+
+function leftBehind(db: Database, layout: StoreLayout, sessions: readonly StoredSession[]): NotTravelling[] {
+  const left: NotTravelling[] = []
+  for (const session of sessions) {
+    if (session.shareUrl !== null && session.shareUrl !== undefined) {
+      left.push({ kind: "session", path: session.id, reason: "its share link and the secret for it stay on this host" })
+    }
+  }
+  const ids = JSON.stringify(sessions.map(({ id }) => id))
+  for (const table of layout.unknownTables) {
+    const rows = db
+      .query<{ id: string; n: number }, [string]>(
+        `SELECT session_id AS id, count(*) AS n FROM "${table}"
+         WHERE session_id IN (SELECT value FROM json_each(?1)) GROUP BY session_id`,
+      )
+      .all(ids)
+    for (const { id, n } of rows) {
+      left.push({
+        kind: "session",
+        path: id,
+        reason: `${n} records in opencode's table ${table}, which decamp does not know`,
+      })
+    }
+  }
+  return left
+}

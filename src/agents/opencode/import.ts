@@ -1,0 +1,194 @@
+/**
+ * Bringing sessions into opencode's store: staged and checked beside it, then one short write transaction per session, verified by
+ * reading back. Only for stores whose newest migration is known (schemas.ts); ADR docs/decisions/0003-opencode-write-path.md.
+ */
+import type { Database } from "bun:sqlite"
+import { rm } from "node:fs/promises"
+import { join } from "node:path"
+import { privateFolder } from "../../lib/files.ts"
+import { AppError, toAppError } from "../../protocol/errors.ts"
+import type { SessionEntry } from "../../protocol/manifest.ts"
+import type { ImportedSession, SessionImportRequest } from "../agent.ts"
+import type { Binding } from "./binding.ts"
+import { digestOf } from "./chunks.ts"
+import { copySession, freshIds, ownedIds } from "./fork.ts"
+import { ensureProject, hasProject, mergeSession, sessionStamp } from "./merge.ts"
+import { createStage, stageSession, type Destination } from "./stage.ts"
+import { layoutOf, readSessions, sessionsOfScope, type StoredSession, type StoreLayout } from "./store.ts"
+import { recordUndo } from "./undo-record.ts"
+import { attach, writeTransaction } from "./writing.ts"
+
+interface Plan {
+  readonly entry: SessionEntry
+  /** Null: the session is not here. */
+  readonly forkId: string | null
+  readonly exists: boolean
+  readonly stamp: string
+}
+
+/** Imports all sessions of a request into an open store. `filesAdded`: what the import makes beside the store, for its undo record. */
+export async function importSessions(
+  db: Database,
+  request: SessionImportRequest,
+  destination: Destination,
+  filesAdded: readonly string[] = [],
+): Promise<ImportedSession[]> {
+  const layout = layoutOf(db)
+  const outcomes = new Map<string, ImportedSession>()
+  const context = { db, layout, directories: await directoriesOf(db, request), destination }
+  const plans = judge(context, request, outcomes)
+  if (plans.length > 0) {
+    const file = join(await privateFolder(request.undoDirectory), "stage.db")
+    await removeStage(file)
+    await attach(db, file, "stage")
+    try {
+      db.run("PRAGMA stage.journal_mode = OFF")
+      db.run("PRAGMA stage.synchronous = OFF")
+      createStage(db, layout)
+      const staged = await stageAll(context, plans, request, outcomes)
+      if (staged.length > 0) {
+        await recordUndo(db, layout, request.undoDirectory, {
+          existed: staged.filter(({ exists }) => exists).map(({ entry }) => entry.id),
+          absent: staged.flatMap(({ entry, exists, forkId }) => [
+            ...(exists ? [] : [entry.id]),
+            ...(forkId === null ? [] : [forkId]),
+          ]),
+          projectAdded: hasProject(db, destination.projectId) ? null : destination.projectId,
+          filesAdded: [...filesAdded],
+        })
+        for (const plan of staged) outcomes.set(plan.entry.id, write(context, plan))
+      }
+    } finally {
+      db.run("DETACH stage")
+      await removeStage(file)
+    }
+  }
+  return request.sessions.flatMap(({ id }) => outcomes.get(id) ?? [])
+}
+
+interface Context {
+  readonly db: Database
+  readonly layout: StoreLayout
+  readonly directories: readonly string[]
+  readonly destination: Destination
+}
+
+async function directoriesOf(db: Database, request: SessionImportRequest): Promise<readonly string[]> {
+  return [request.scope.topLevel, ...(await sessionsOfScope(db, request.scope)).aliases]
+}
+
+async function removeStage(file: string): Promise<void> {
+  for (const end of ["", "-journal", "-wal", "-shm"]) await rm(`${file}${end}`, { force: true })
+}
+
+/** Compares what arrives with what is here; answers what must be written, and puts the other outcomes down. */
+function judge(context: Context, request: SessionImportRequest, outcomes: Map<string, ImportedSession>): Plan[] {
+  const { db, layout } = context
+  const here = new Map(
+    readSessions(
+      db,
+      request.sessions.map(({ id }) => id),
+    ).map((session) => [session.id, session]),
+  )
+  const plans: Plan[] = []
+  for (const entry of request.sessions) {
+    const { id } = entry
+    if (!/^ses_[0-9A-Za-z]{1,100}$/.test(id)) {
+      outcomes.set(id, { id, outcome: "failed", reason: "its id is not one of opencode's" })
+      continue
+    }
+    const local = here.get(id)
+    if (local === undefined) {
+      plans.push({ entry, forkId: null, exists: false, stamp: sessionStamp(db, id) })
+      continue
+    }
+    const stamp = sessionStamp(db, id)
+    const digest = digestOf(db, layout, local, bindingOf(context, local))
+    const base = request.base.get(id)
+    if (digest === entry.digest) outcomes.set(id, { id, outcome: "unchanged" })
+    else if (base === entry.digest) {
+      outcomes.set(id, { id, outcome: "kept", reason: "it went on here and not at the other side" })
+    } else {
+      const forkId = base === digest ? null : freshIds(new Set([id]), digest).rename(id)
+      plans.push({ entry, forkId, exists: true, stamp })
+    }
+  }
+  return plans
+}
+
+function bindingOf(context: Context, session: StoredSession): Binding {
+  return { directories: context.directories, projectId: session.projectId }
+}
+
+async function stageAll(
+  context: Context,
+  plans: readonly Plan[],
+  request: SessionImportRequest,
+  outcomes: Map<string, ImportedSession>,
+): Promise<Plan[]> {
+  const staged: Plan[] = []
+  for (const plan of plans) {
+    const { entry } = plan
+    try {
+      await stageSession(context.db, context.layout, entry, request.source, context.destination)
+      staged.push(plan)
+    } catch (error) {
+      outcomes.set(entry.id, { id: entry.id, outcome: "failed", reason: reasonOf(error) })
+    }
+  }
+  return staged
+}
+
+/** Writes one session in one transaction and reads it back inside it: a session that does not verify is not left behind. */
+function write(context: Context, plan: Plan): ImportedSession {
+  const { db, layout, destination } = context
+  const { id, digest } = plan.entry
+  try {
+    writeTransaction(db, (check) => {
+      if (sessionStamp(db, id) !== plan.stamp) {
+        throw new AppError("session_busy", `session ${id} was written to by opencode meanwhile`)
+      }
+      ensureProject(db, { id: destination.projectId, worktree: destination.topLevel })
+      if (plan.forkId !== null) {
+        const seedDigest = digestOf(db, layout, { id }, bindingOf(context, onlySession(db, id)))
+        copySession(db, layout, id, freshIds(ownedIds(db, id), seedDigest), check)
+      }
+      mergeSession(db, layout, id, check)
+      verify(context, id, digest)
+    })
+  } catch (error) {
+    return { id, outcome: "failed", reason: reasonOf(error) }
+  }
+  if (plan.forkId === null) return { id, outcome: "moved" }
+  return {
+    id,
+    outcome: "forked",
+    forkId: plan.forkId,
+    reason: `both sides went on; what was here is kept as ${plan.forkId}`,
+  }
+}
+
+function onlySession(db: Database, id: string): StoredSession {
+  const found = readSessions(db, [id]).find((session) => session.id === id)
+  if (found === undefined) throw new AppError("internal", `session ${id} is not in opencode's store`)
+  return found
+}
+
+/**
+ * Compares the digest of what is in the store now with the one that was announced. Where a record names this host's directory
+ * without meaning the workspace, the two can't agree: then the rows are compared with those that arrived.
+ */
+function verify(context: Context, id: string, announced: string): void {
+  const { db, layout } = context
+  const session = onlySession(db, id)
+  const binding = bindingOf(context, session)
+  const written = digestOf(db, layout, session, binding)
+  if (written === announced) return
+  if (written === digestOf(db, layout, session, binding, "stage")) return
+  throw new AppError("damaged_data", `session ${id} read back from opencode's store is not what was written`)
+}
+
+function reasonOf(error: unknown): string {
+  const { message } = toAppError(error)
+  return message.length > 500 ? `${message.slice(0, 500)}…` : message
+}

@@ -1,0 +1,73 @@
+/** The sessions of a directory and what they are doing now. */
+import type { Database } from "bun:sqlite"
+import type { AgentScope, AgentSession, SessionState } from "../agent.ts"
+import { digestOf } from "./chunks.ts"
+import { placesOf } from "./places.ts"
+import { processesOf } from "./processes.ts"
+import { layoutOf, openForReading, sessionsOfScope, type StoredSession } from "./store.ts"
+
+/** Reads the scope's sessions in one transaction. */
+export async function readScope<T>(
+  scope: AgentScope,
+  empty: T,
+  read: (db: Database, sessions: readonly StoredSession[], aliases: readonly string[]) => T,
+): Promise<T> {
+  const db = openForReading(placesOf(scope.env).database)
+  if (db === null) return empty
+  try {
+    db.run("BEGIN")
+    const { sessions, aliases } = await sessionsOfScope(db, scope)
+    return read(db, sessions, aliases)
+  } finally {
+    db.close()
+  }
+}
+
+/** All sessions of the scope with what they are doing, newest first. */
+export async function listSessions(scope: AgentScope): Promise<readonly AgentSession[]> {
+  const stored = await readScope<readonly StoredSession[]>(scope, [], (_db, sessions) => sessions)
+  if (stored.length === 0) return []
+  const processes = await processesOf(
+    scope,
+    stored.filter((each) => each.isUnfinished),
+  )
+  const running = processes.filter(({ state }) => state === "running").map(({ pid }) => pid)
+  const pids = processes.map(({ pid }) => pid)
+  return stored.map((session) => {
+    const state = stateOf(session, running.length, pids.length)
+    return {
+      id: session.id,
+      parentId: session.parentId,
+      title: session.archivedAtMs === null ? session.title : `${session.title} (archived)`,
+      state,
+      pids: state === "running" ? running : state === "open" ? pids : [],
+      createdAtMs: session.createdAtMs,
+      updatedAtMs: session.updatedAtMs,
+    }
+  })
+}
+
+function stateOf(session: StoredSession, running: number, open: number): SessionState {
+  if (session.isUnfinished) return running > 0 ? "running" : "interrupted"
+  return open > 0 ? "open" : "idle"
+}
+
+/** Digest of each named session as it is in the store now. */
+export async function digestsOf(scope: AgentScope, ids: readonly string[]): Promise<ReadonlyMap<string, string>> {
+  const wanted = new Set(ids)
+  return await readScope(scope, new Map<string, string>(), (db, sessions, aliases) => {
+    const layout = layoutOf(db)
+    const directories = [scope.topLevel, ...aliases]
+    const mine = sessions.filter(({ id }) => wanted.has(id))
+    return new Map(
+      mine.map((each) => [each.id, digestOf(db, layout, each, { directories, projectId: each.projectId })]),
+    )
+  })
+}
+
+/** Sessions of the scope whose last turn has no end. */
+export async function unfinishedSessions(scope: AgentScope): Promise<readonly StoredSession[]> {
+  return await readScope<readonly StoredSession[]>(scope, [], (_db, sessions) =>
+    sessions.filter((each) => each.isUnfinished),
+  )
+}

@@ -1,0 +1,71 @@
+/** One session from the stage into the store: rows that differ are written, rows that went away are deleted, the others not touched. */
+import type { Database } from "bun:sqlite"
+import { travellingColumns, type SqlValue } from "./chunks.ts"
+import { keyOf, type SessionTable, type StoreLayout } from "./store.ts"
+
+/** Primary keys, by which a row here and a row that arrives are the same one. */
+const PRIMARY_KEY: Record<SessionTable, readonly string[]> = {
+  session: ["id"],
+  todo: ["session_id", "position"],
+  event_sequence: ["aggregate_id"],
+  session_message: ["id"],
+  session_input: ["id"],
+  session_context_epoch: ["session_id"],
+  event: ["id"],
+  message: ["id"],
+  part: ["id"],
+}
+
+/** Makes the session's rows in the store equal to those in the stage. Runs inside the caller's transaction. */
+export function mergeSession(db: Database, layout: StoreLayout, id: string, check: () => void): void {
+  for (const table of layout.columns.keys()) {
+    const primary = PRIMARY_KEY[table]
+    const same = primary.map((column) => `s."${column}" = m."${column}"`).join(" AND ")
+    db.query<unknown, [string]>(
+      `DELETE FROM main.${table} AS m WHERE "${keyOf(table)}" = ?1
+       AND NOT EXISTS (SELECT 1 FROM stage.${table} s WHERE s."${keyOf(table)}" = ?1 AND ${same})`,
+    ).run(id)
+    check()
+    db.query<unknown, [string]>(upsert(layout, table)).run(id)
+    check()
+  }
+}
+
+function upsert(layout: StoreLayout, table: SessionTable): string {
+  const columns = travellingColumns(layout, table)
+  const names = columns.map((column) => `"${column}"`).join(", ")
+  const primary = PRIMARY_KEY[table]
+  const others = columns.filter((column) => !primary.includes(column))
+  const insert = `INSERT INTO main.${table} (${names}) SELECT ${names} FROM stage.${table} WHERE "${keyOf(table)}" = ?1`
+  const target = primary.map((column) => `"${column}"`).join(", ")
+  if (others.length === 0) return `${insert} ON CONFLICT (${target}) DO NOTHING`
+  const set = others.map((column) => `"${column}" = excluded."${column}"`).join(", ")
+  const differs = others.map((column) => `main.${table}."${column}" IS NOT excluded."${column}"`).join(" OR ")
+  return `${insert} ON CONFLICT (${target}) DO UPDATE SET ${set} WHERE ${differs}`
+}
+
+/** Adds opencode's project row when it is not there; opencode fills in the rest at its next start. Answers whether it was added. */
+export function ensureProject(db: Database, project: { readonly id: string; readonly worktree: string }): void {
+  const now = Date.now()
+  db.query<unknown, SqlValue[]>(
+    `INSERT INTO main.project (id, worktree, vcs, time_created, time_updated, sandboxes)
+     VALUES (?1, ?2, ?3, ?4, ?4, '[]') ON CONFLICT (id) DO NOTHING`,
+  ).run(project.id, project.worktree, project.id === "global" ? null : "git", now)
+}
+
+export function hasProject(db: Database, id: string): boolean {
+  return db.query<unknown, [string]>("SELECT 1 FROM project WHERE id = ?1").get(id) !== null
+}
+
+/** What changes in a session whenever opencode writes to it: compared before and inside the transaction. */
+export function sessionStamp(db: Database, id: string): string {
+  const row = db
+    .query<Record<string, SqlValue>, [string]>(
+      `SELECT (SELECT time_updated || ' ' || title FROM main.session WHERE id = ?1) AS session,
+        (SELECT seq FROM main.event_sequence WHERE aggregate_id = ?1) AS seq,
+        (SELECT count(*) || ' ' || max(time_updated) FROM main.message WHERE session_id = ?1) AS messages,
+        (SELECT count(*) || ' ' || max(time_updated) FROM main.part WHERE session_id = ?1) AS parts`,
+    )
+    .get(id)
+  return JSON.stringify(row)
+}

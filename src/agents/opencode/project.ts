@@ -1,0 +1,47 @@
+/** opencode's own rule for the id of a project (seen in 1.18.33). */
+import { createHash } from "node:crypto"
+import { stat } from "node:fs/promises"
+import { join, resolve } from "node:path"
+import { readTextIfExists } from "../../lib/files.ts"
+import type { AgentScope } from "../agent.ts"
+
+/** Id of the scope's project: from the URL of `origin`, else what opencode cached in the git folder, else the root commit, else `global`. */
+export async function projectIdOf(scope: AgentScope): Promise<string> {
+  const remote = scope.originUrl === null ? null : normalizedRemote(scope.originUrl)
+  if (remote !== null) return createHash("sha1").update(`git-remote:${remote}`).digest("hex")
+  const common = await commonGitFolder(scope.topLevel)
+  const cached = common === null ? null : await readTextIfExists(join(common, "opencode"))
+  return cached?.trim() || (scope.rootCommit ?? "global")
+}
+
+/** `host/path` of a remote's URL, the same for its https and ssh forms; null for paths and file URLs. */
+export function normalizedRemote(url: string): string | null {
+  const text = url.trim()
+  if (URL.canParse(text)) {
+    const parsed = new URL(text)
+    return parsed.protocol === "file:" ? null : joined(parsed.hostname, parsed.pathname)
+  }
+  const scp = /^([^@/:]+@)?([^/:]+):(.+)$/.exec(text)
+  return scp === null ? null : joined(scp[2] ?? "", scp[3] ?? "")
+}
+
+function joined(host: string, path: string): string | null {
+  const name = path
+    .replace(/^\/+/, "")
+    .replace(/\.git\/?$/, "")
+    .replace(/\/+$/, "")
+  return host === "" || name === "" ? null : `${host.toLowerCase()}/${name}`
+}
+
+/** The git folder that a checkout shares with its worktrees; null when there is none. */
+export async function commonGitFolder(topLevel: string): Promise<string | null> {
+  const dotGit = join(topLevel, ".git")
+  const facts = await stat(dotGit).catch(() => null)
+  if (facts === null) return null
+  if (facts.isDirectory()) return dotGit
+  const named = /^gitdir: (.+)$/m.exec((await readTextIfExists(dotGit)) ?? "")?.[1]
+  if (named === undefined) return null
+  const folder = resolve(topLevel, named)
+  const common = await readTextIfExists(join(folder, "commondir"))
+  return common === null ? folder : resolve(folder, common.trim())
+}

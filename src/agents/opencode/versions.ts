@@ -1,0 +1,90 @@
+/** Which versions of opencode may exchange sessions, and which of its schemas are written to. All of it data, from tests with the real binaries. */
+import type { AgentInstallation, VersionVerdict } from "../agent.ts"
+
+/** Schemas (newest migration id of the store) whose rows decamp writes itself, with the version in which each was tested. */
+export const KNOWN_SCHEMAS: ReadonlyMap<string, string> = new Map([
+  ["20260622202450_simplify_session_input", "1.18.33"],
+])
+
+interface TestedPair {
+  /** Major and minor version. */
+  readonly source: string
+  readonly sourceStamp: string
+  readonly target: string
+  readonly targetStamp: string
+}
+
+/** Pairs of different minor or major versions that were tested in this direction. None so far. */
+const TESTED_PAIRS: readonly TestedPair[] = []
+
+interface Version {
+  readonly major: number
+  readonly minor: number
+  readonly patch: number
+}
+
+/** Reads `1.14`, `1.14.0` or `v1.14.0`; null for everything else: pre-releases and development builds were never tested. */
+export function parseVersion(text: string): Version | null {
+  const match = /^v?(\d{1,6})\.(\d{1,6})(?:\.(\d{1,6}))?$/.exec(text.trim())
+  return match === null ? null : { major: Number(match[1]), minor: Number(match[2]), patch: Number(match[3] ?? 0) }
+}
+
+/** Compares the version that wrote arriving sessions with the one installed at the target; nothing has moved yet. */
+export function compareVersions(
+  source: { readonly version: string; readonly schemaStamp: string },
+  target: AgentInstallation,
+  tested: readonly TestedPair[] = TESTED_PAIRS,
+): VersionVerdict {
+  const from = parseVersion(source.version)
+  const to = parseVersion(target.version)
+  if (from === null || to === null) return unreadable(source.version, from === null, target.version)
+  if (from.major === to.major && from.minor === to.minor) {
+    if (from.patch === to.patch) return { verdict: "go", notice: null }
+    const notice = `opencode is ${source.version} at the source and ${target.version} at the target: only the patch differs`
+    return { verdict: "go", notice }
+  }
+  const pair = tested.find(
+    (each) =>
+      each.source === minorOf(from) &&
+      each.target === minorOf(to) &&
+      each.sourceStamp === source.schemaStamp &&
+      (target.schemaStamp === "" || each.targetStamp === target.schemaStamp),
+  )
+  if (pair !== undefined && isNewer(to, from)) {
+    const notice = `opencode is ${source.version} at the source and ${target.version} at the target: tested in this direction`
+    return { verdict: "go", notice }
+  }
+  const [behind, version] = isNewer(to, from) ? ["source", target.version] : ["target", source.version]
+  return {
+    verdict: "refuse",
+    message: `opencode is ${source.version} at the source and ${target.version} at the target, a pair that was not tested`,
+    hint: `on the ${behind}: npm install -g opencode-ai@${plain(version)}; or move the code alone with --leave-sessions`,
+  }
+}
+
+function unreadable(source: string, isSource: boolean, target: string): VersionVerdict {
+  const where = isSource ? "source" : "target"
+  const other = isSource ? target : source
+  const install = parseVersion(other) === null ? "opencode-ai@latest" : `opencode-ai@${plain(other)}`
+  return {
+    verdict: "refuse",
+    message: `the version of opencode can't be read at the ${where}: ${named(source)} at the source, ${named(target)} at the target`,
+    hint: `on the ${where}: npm install -g ${install}; or move the code alone with --leave-sessions`,
+  }
+}
+
+function named(version: string): string {
+  return version === "" ? "nothing" : JSON.stringify(version.slice(0, 80))
+}
+
+function plain(version: string): string {
+  return version.trim().replace(/^v/, "")
+}
+
+function minorOf(version: Version): string {
+  return `${version.major}.${version.minor}`
+}
+
+function isNewer(a: Version, b: Version): boolean {
+  return a.major > b.major || (a.major === b.major && a.minor > b.minor)
+}
