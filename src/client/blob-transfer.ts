@@ -1,10 +1,10 @@
 /** Moves blobs between a host's spool and the store by signed URLs. Never holds a blob in memory. */
-import type { z } from "zod"
+import { z } from "zod"
 import type { BlobRef, BlobSource } from "../protocol/blob.ts"
-import { AppError, isRetryable } from "../protocol/errors.ts"
+import { AppError, isRetryable, toAppError } from "../protocol/errors.ts"
 import type { blobPlanAnswerSchema, blobUrlsAnswerSchema } from "../protocol/gateway-api.ts"
 import type { BlobId } from "../protocol/ids.ts"
-import type { Fetcher, StepListener } from "./http.ts"
+import { parsedAnswer, placeOf, readText, type Fetcher, type StepListener } from "./http.ts"
 
 /** The part of a host's spool (storage/spool.ts) that a transfer needs. */
 export interface TransferSpool {
@@ -19,6 +19,17 @@ export interface TransferSpool {
   source(refs: readonly BlobRef[]): BlobSource
 }
 
+const CONCURRENCY = 2
+const TRIES = 3
+const FIRST_PAUSE_MS = 250
+/** Progress is told once per so many bytes at most. */
+const PROGRESS_BYTES = 256 * 1024
+/** A transfer in which no byte moves for so long has failed. */
+const SILENCE_MS = 60_000
+/** Of one upload: the other side reads it as fast as its disk is. */
+const UPLOAD_MS = 6 * 3_600_000
+const nothingSchema = z.object({})
+
 export interface Upload {
   readonly plan: z.infer<typeof blobPlanAnswerSchema>
   /** The manifest's bytes; sent last. */
@@ -30,14 +41,47 @@ export interface Upload {
   readonly signal?: AbortSignal
 }
 
-/** Uploads what the plan says is missing, then the manifest. Answers the bytes sent. May be repeated. */
-export async function uploadBlobs(_fetcher: Fetcher, _upload: Upload): Promise<number> {
-  throw new AppError("internal", "not written yet")
+/**
+ * Uploads what the plan says is missing, then the manifest. Answers the bytes sent. May be repeated.
+ * @throws {AppError} what the store answers; internal when a planned blob is not in the spool
+ */
+export async function uploadBlobs(fetcher: Fetcher, upload: Upload): Promise<number> {
+  const { plan, spool, signal } = upload
+  const files = await Promise.all(
+    plan.missing.map(async ({ id, url }) => {
+      const file = await spool.file(id)
+      if (file === null) throw new AppError("internal", `blob ${id} is to be sent but is not in the spool`)
+      return { url, ...file }
+    }),
+  )
+  const total = files.reduce((sum, file) => sum + file.sizeBytes, upload.manifest.byteLength)
+  const progress = progressOf(upload.listener, upload.step, total)
+  await each(files, async ({ url, path, sizeBytes }) => {
+    await retrying(signal, async () => await putOne(fetcher, url, Bun.file(path), sizeBytes, signal))
+    progress.add(sizeBytes)
+  })
+  const { manifest } = upload
+  await retrying(signal, async () => await putOne(fetcher, plan.manifestUrl, manifest, manifest.byteLength, signal))
+  progress.add(manifest.byteLength)
+  return total
+}
+
+async function putOne(
+  fetcher: Fetcher,
+  url: string,
+  body: Blob | Uint8Array,
+  sizeBytes: number,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const within = AbortSignal.any([AbortSignal.timeout(UPLOAD_MS), ...(signal === undefined ? [] : [signal])])
+  const headers = { "content-length": String(sizeBytes) }
+  const response = await fetcher(pathOnly(url), { method: "PUT", body, headers, signal: within })
+  await parsedAnswer(response, nothingSchema, url, within)
 }
 
 export interface Download {
   readonly refs: readonly BlobRef[]
-  /** Asked for the URLs of the blobs that the spool lacks. */
+  /** Asked once for the URLs of all blobs that the spool lacks. */
   readonly urls: (blobs: readonly BlobId[]) => Promise<z.infer<typeof blobUrlsAnswerSchema>>
   readonly spool: TransferSpool
   readonly listener: StepListener
@@ -45,15 +89,144 @@ export interface Download {
   readonly signal?: AbortSignal
 }
 
-/** Downloads into the spool what it lacks. @throws {AppError} damaged_data with `details.blob` when stored bytes are not what the manifest says */
+/**
+ * Downloads into the spool what it lacks.
+ * @throws {AppError} damaged_data with `details.blob` when stored bytes are not what the manifest says, or are missing
+ */
 export async function downloadBlobs(
-  _fetcher: Fetcher,
-  _download: Download,
+  fetcher: Fetcher,
+  download: Download,
 ): Promise<{ readonly source: BlobSource; bytesReceived(): number }> {
-  throw new AppError("internal", `not written yet ${isRetryable("unreachable")}`)
+  const { refs, spool, signal } = download
+  const lacking: BlobRef[] = []
+  for (const ref of new Map(refs.map((each) => [each.id, each])).values()) {
+    if ((await spool.file(ref.id))?.sizeBytes !== ref.storedSize) lacking.push(ref)
+  }
+  const total = lacking.reduce((sum, ref) => sum + ref.storedSize, 0)
+  if (lacking.length > 0) {
+    const answer = await download.urls(lacking.map((ref) => ref.id))
+    const urls = new Map(answer.blobs.map(({ id, url }) => [id, url]))
+    const progress = progressOf(download.listener, download.step, total)
+    await each(lacking, async (ref) => {
+      const url = urls.get(ref.id)
+      if (url === undefined) throw missing(ref)
+      await retrying(signal, async () => await getOne(fetcher, url, ref, spool, signal))
+      progress.add(ref.storedSize)
+    })
+  }
+  return { source: spool.source(refs), bytesReceived: () => total }
 }
 
-/** Downloads a manifest's text from its signed URL. */
-export async function downloadText(_fetcher: Fetcher, _url: string, _maxBytes: number): Promise<string> {
-  throw new AppError("internal", "not written yet")
+async function getOne(
+  fetcher: Fetcher,
+  url: string,
+  ref: BlobRef,
+  spool: TransferSpool,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const response = await get(fetcher, url, signal).catch((error: unknown) => {
+    throw toAppError(error).code === "not_found" ? missing(ref) : error
+  })
+  await spool.receive(ref, bodyOf(response, signal))
+}
+
+/** Answers a successful response; throws the error that was answered otherwise. */
+async function get(fetcher: Fetcher, url: string, signal: AbortSignal | undefined): Promise<Response> {
+  const response = await fetcher(pathOnly(url), { method: "GET", ...(signal === undefined ? {} : { signal }) })
+  if (response.ok) return response
+  await parsedAnswer(response, nothingSchema, url, signal)
+  throw new AppError("internal", `${placeOf(url)}: an answer that is neither content nor an error`)
+}
+
+function missing(ref: BlobRef): AppError {
+  return new AppError("damaged_data", `blob ${ref.id} is not in the store`, { details: { blob: ref.id } })
+}
+
+/** Downloads a manifest's text from its signed URL. @throws {AppError} too_large above `maxBytes` */
+export async function downloadText(fetcher: Fetcher, url: string, maxBytes: number): Promise<string> {
+  return await retrying(undefined, async () => {
+    const response = await get(fetcher, url, AbortSignal.timeout(SILENCE_MS * 5))
+    return await readText(response, maxBytes, placeOf(url))
+  })
+}
+
+/** @throws {AppError} not_allowed: an address is only ever resolved against the gateway that gave it */
+function pathOnly(url: string): string {
+  if (/^\/blobs\/[^\s]+$/.test(url)) return url
+  throw new AppError("not_allowed", "the gateway named an address outside its store")
+}
+
+async function* bodyOf(response: Response, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {
+  const reader = response.body?.getReader()
+  if (reader === undefined) return
+  try {
+    for (;;) {
+      const { done, value } = await soon(reader.read())
+      if (done) return
+      yield value
+    }
+  } catch (error) {
+    if (error instanceof AppError) throw error
+    if (signal?.aborted === true) throw new AppError("interrupted", "a transfer was interrupted", { cause: error })
+    throw new AppError("unreachable", "a transfer was cut off", { cause: error })
+  } finally {
+    await reader.cancel().catch(() => {})
+  }
+}
+
+async function soon<T>(work: Promise<T>): Promise<T> {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new AppError("unreachable", "a transfer stands still")), SILENCE_MS)
+  })
+  try {
+    return await Promise.race([work, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** Runs at most {@link CONCURRENCY} at a time; the first failure stops the rest. */
+async function each<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+  const queue = [...items]
+  let hasFailed = false
+  const worker = async (): Promise<void> => {
+    for (let item = queue.shift(); item !== undefined && !hasFailed; item = queue.shift()) {
+      try {
+        await work(item)
+      } catch (error) {
+        hasFailed = true
+        throw error
+      }
+    }
+  }
+  const ended = await Promise.allSettled(Array.from({ length: CONCURRENCY }, worker))
+  for (const end of ended) if (end.status === "rejected") throw end.reason
+}
+
+/** Tries again, after a growing pause, what may succeed then: no connection, a cut one, 5xx. */
+async function retrying<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await work()
+    } catch (error) {
+      const failure = toAppError(error)
+      const mayHelp = failure.code === "internal" || (isRetryable(failure.code) && failure.code !== "expired")
+      if (tries >= TRIES || !mayHelp || signal?.aborted === true) throw failure
+      await Bun.sleep(FIRST_PAUSE_MS * 2 ** (tries - 1))
+    }
+  }
+}
+
+function progressOf(listener: StepListener, step: string, totalBytes: number): { add(bytes: number): void } {
+  let doneBytes = 0
+  let told = 0
+  return {
+    add(bytes) {
+      doneBytes += bytes
+      if (doneBytes - told < PROGRESS_BYTES && doneBytes < totalBytes) return
+      told = doneBytes
+      listener({ type: "progress", step, doneBytes, totalBytes })
+    },
+  }
 }

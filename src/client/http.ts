@@ -87,7 +87,7 @@ function headersOf(init: FetchInit, token: string | undefined): Record<string, s
 
 function abortError(signal: AbortSignal, path: string): AppError {
   const isTimeout = signal.reason instanceof DOMException && signal.reason.name === "TimeoutError"
-  const what = path.split("?")[0] ?? path
+  const what = placeOf(path)
   return isTimeout
     ? new AppError("unreachable", `no answer to ${what} in time`)
     : new AppError("interrupted", `the request ${what} was interrupted`)
@@ -99,10 +99,25 @@ function abortError(signal: AbortSignal, path: string): AppError {
  */
 export async function callJson<T>(fetcher: Fetcher, call: JsonCall<T>): Promise<T> {
   const signal = within(call.timeoutMs ?? DEFAULT_TIMEOUT_MS, call.signal)
-  const response = await fetcher(call.path, requestOf(call, signal))
-  const text = await readText(response, JSON_MAX_BYTES, call.path, signal)
-  if (!response.ok) throw errorOf(text, response.status, call.path)
-  return parsed(call.answer, text, call.path)
+  return await parsedAnswer(await fetcher(call.path, requestOf(call, signal)), call.answer, call.path, signal)
+}
+
+/** The second half of {@link callJson}, for a response that is there already. */
+export async function parsedAnswer<T>(
+  response: Response,
+  answer: z.ZodType<T>,
+  path: string,
+  signal?: AbortSignal,
+): Promise<T> {
+  const what = placeOf(path)
+  const text = await readText(response, JSON_MAX_BYTES, what, signal)
+  if (!response.ok) throw errorOf(text, response.status, what)
+  return parsedValue(answer, jsonOf(text, what), what)
+}
+
+/** The path without its query: a signed URL must not appear in an error. */
+export function placeOf(path: string): string {
+  return path.split("?")[0] ?? ""
 }
 
 /**
@@ -239,10 +254,6 @@ function jsonOf(text: string, what: string): unknown {
   } catch (error) {
     throw new AppError("internal", `${what}: the answer is not JSON`, { cause: error })
   }
-}
-
-function parsed<T>(schema: z.ZodType<T>, text: string, what: string): T {
-  return parsedValue(schema, jsonOf(text, what), what)
 }
 
 function parsedValue<T>(schema: z.ZodType<T>, value: unknown, what: string): T {

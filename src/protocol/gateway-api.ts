@@ -250,6 +250,8 @@ export type PreflightAnswer = z.infer<typeof preflightAnswerSchema>
 
 /** What opening a hand-off answers: the row, and what those ends said that the gateway could call (null: a laptop checks itself). */
 export const openAnswerSchema = handoffAnswerSchema.extend({
+  /** Lines of both preflights, for the person. */
+  notices: z.array(z.string()),
   sourcePreflight: preflightAnswerSchema.nullable(),
   targetPreflight: preflightAnswerSchema.nullable(),
 })

@@ -1,0 +1,45 @@
+/** Where contents of checkpoints rest. Keys: keys.ts. Every implementation passes blob-store.contract.ts. */
+
+export interface ByteRange {
+  /** First byte. */
+  readonly start: number
+  /** First byte that is not wanted any more. */
+  readonly end: number
+}
+
+export interface StoredObject {
+  /** Of the whole object, also when a range was asked for. */
+  readonly sizeBytes: number
+  /** The bytes asked for; read lazily, never held whole. */
+  readonly content: Blob
+}
+
+/** Objects are immutable: written once, whole, then only read or deleted. */
+export interface BlobStore {
+  /**
+   * Stores an object of exactly `sizeBytes`, whole or not at all; durable when it returns. Create-only: an object that is there
+   * with this size stays as it is, and the content isn't read.
+   * @throws {AppError} invalid_request when the content has another size; name_taken when an object of another size is there
+   */
+  put(key: string, content: AsyncIterable<Uint8Array>, sizeBytes: number): Promise<{ readonly isNew: boolean }>
+  /** Null when there is no such object. */
+  get(key: string, range?: ByteRange): Promise<StoredObject | null>
+  head(key: string): Promise<{ readonly sizeBytes: number } | null>
+  /** Sizes by key of every object below a prefix that ends with a slash, in one call. */
+  list(prefix: string): Promise<ReadonlyMap<string, number>>
+  /** Nothing happens when there is no such object. */
+  delete(key: string): Promise<void>
+}
+
+export interface UrlGrant {
+  readonly method: "GET" | "PUT"
+  readonly key: string
+  /** Stored size: a PUT must bring exactly this many bytes. */
+  readonly sizeBytes: number
+  readonly expiresAtMs: number
+}
+
+/** Makes URLs that allow one thing for a while, without any other proof. */
+export interface Presigner {
+  presign(grant: UrlGrant): string
+}

@@ -1,0 +1,26 @@
+import { afterAll, expect, test } from "bun:test"
+import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { newWorkspaceId, tenantIdSchema } from "../protocol/ids.ts"
+import { blobStoreContract } from "./blob-store.contract.ts"
+import { openFilesystemStore } from "./filesystem.ts"
+import { ownerKey } from "./keys.ts"
+
+const root = await mkdtemp(join(tmpdir(), "decamp-store-"))
+afterAll(async () => await rm(root, { recursive: true, force: true }))
+
+blobStoreContract("the directory store", async () => await openFilesystemStore(join(root, crypto.randomUUID())))
+
+test("folders are private and left-overs of interrupted uploads go at the next opening", async () => {
+  const folder = join(root, "left-over")
+  const store = await openFilesystemStore(folder)
+  expect((await stat(folder)).mode & 0o777).toBe(0o700)
+  await writeFile(join(folder, ".incoming", "half"), "half an upload")
+  const key = ownerKey(tenantIdSchema.parse("local"), newWorkspaceId(), 1, 1)
+  await store.put(key, new Blob(["x"]).stream(), 1)
+  expect((await stat(join(folder, key))).mode & 0o777).toBe(0o600)
+  const again = await openFilesystemStore(folder)
+  expect(await readdir(join(folder, ".incoming"))).toEqual([])
+  expect(await again.head(key)).toEqual({ sizeBytes: 1 })
+})

@@ -1,0 +1,74 @@
+/**
+ * Path-only signed URLs of the directory store: `/blobs/<key>?expires=<ms>&size=<bytes>&signature=<hex>`. HMAC-SHA256 over method,
+ * key (tenant and workspace are its first two parts), stored size and expiry.
+ */
+import { createHmac, timingSafeEqual } from "node:crypto"
+import { chmod, readFile } from "node:fs/promises"
+import { isMissing, writeFileDurably } from "../lib/files.ts"
+import { AppError } from "../protocol/errors.ts"
+import type { Presigner, UrlGrant } from "./blob-store.ts"
+import { checkedKey, isKey } from "./keys.ts"
+
+const KEY_BYTES = 32
+const PATH = "/blobs/"
+
+/**
+ * Reads the signing key, makes it when there is none.
+ * @throws {AppError} damaged_data when the file has another size
+ */
+export async function loadSigningKey(path: string): Promise<Uint8Array> {
+  try {
+    const key = await readFile(path)
+    if (key.byteLength !== KEY_BYTES) throw new AppError("damaged_data", `${path} is not a key of ${KEY_BYTES} bytes`)
+    await chmod(path, 0o600)
+    return key
+  } catch (error) {
+    if (!isMissing(error)) throw error
+  }
+  const made = crypto.getRandomValues(new Uint8Array(KEY_BYTES))
+  await writeFileDurably(path, made)
+  return made
+}
+
+export function urlPresigner(signingKey: Uint8Array): Presigner {
+  return {
+    presign(grant) {
+      const { key, sizeBytes, expiresAtMs } = grant
+      const signature = signatureOf(signingKey, { ...grant, key: checkedKey(key) }).toString("hex")
+      return `${PATH}${key}?expires=${expiresAtMs}&size=${sizeBytes}&signature=${signature}`
+    },
+  }
+}
+
+/**
+ * What a request's URL allows. The query must be exactly what was signed.
+ * @throws {AppError} wrong_token for anything that this key didn't sign for this method; expired
+ */
+export function checkSignedUrl(
+  signingKey: Uint8Array,
+  request: { readonly method: string; readonly url: string },
+  nowMs: number,
+): UrlGrant {
+  const { pathname, searchParams } = new URL(request.url, "http://decamp")
+  const key = pathname.startsWith(PATH) ? pathname.slice(PATH.length) : ""
+  const sizeBytes = numberIn(searchParams.get("size"))
+  const expiresAtMs = numberIn(searchParams.get("expires"))
+  const given = /^[0-9a-f]{64}$/.test(searchParams.get("signature") ?? "") ? searchParams.get("signature") : null
+  const { method } = request
+  const wrong = new AppError("wrong_token", "the signature of the address is wrong")
+  if (!isKey(key) || sizeBytes === null || expiresAtMs === null || given === null) throw wrong
+  if (method !== "GET" && method !== "PUT") throw wrong
+  const grant: UrlGrant = { method, key, sizeBytes, expiresAtMs }
+  if (!timingSafeEqual(signatureOf(signingKey, grant), Buffer.from(given, "hex"))) throw wrong
+  if (nowMs > expiresAtMs) throw new AppError("expired", "the address has expired", { hint: "ask for a new one" })
+  return grant
+}
+
+function signatureOf(signingKey: Uint8Array, grant: UrlGrant): Buffer {
+  const signed = ["decamp-url-1", grant.method, grant.key, grant.sizeBytes, grant.expiresAtMs].join("\n")
+  return createHmac("sha256", signingKey).update(signed).digest()
+}
+
+function numberIn(text: string | null): number | null {
+  return text !== null && /^\d{1,15}$/.test(text) ? Number(text) : null
+}
