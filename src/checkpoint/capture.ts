@@ -11,7 +11,7 @@ import type { Captured, CaptureRequest, Repository } from "./code.ts"
 import { git, gitResult, gitStream, resolveRef, type GitPlace } from "./git.ts"
 import { unsupportedState } from "./repository.ts"
 import { apartFrom, factsOf, hasObjectsOf, writeSnapshot, type SnapshotFacts } from "./snapshot.ts"
-import { whatStays, withoutCredentials } from "./staying.ts"
+import { whatStays, whatTreesLack, withoutCredentials } from "./staying.ts"
 import { readTrees } from "./trees.ts"
 
 /** What a checkpoint says of a repository beside its trees. */
@@ -31,12 +31,20 @@ export async function captureCode(request: CaptureRequest): Promise<Captured> {
   const folder = join(scratch, `objects-${crypto.randomUUID().slice(0, 8)}`)
   const apart = await apartFrom(repository, folder)
   try {
-    const state = await step(request.steps, "capture code", async () => await readState(request, apart))
-    const chain = await step(request.steps, "pack code", async () => await packState(request, apart, state.facts))
-    const { trees, surroundings, notTravelling } = state
+    // Whether a thin pack is possible doesn't depend on what is captured: it is found out beside the capture.
+    const [state, previous] = await Promise.all([
+      step(request.steps, "capture code", async () => await readState(request, apart)),
+      usablePrevious(request, apart),
+    ])
+    const { trees, surroundings } = state
+    const [chain, notTravelling] = await Promise.all([
+      step(request.steps, "pack code", async () => await packState(request, apart, state.facts, previous)),
+      whatTreesLack(apart, trees, state.stays),
+    ])
     const code: CodePart = {
       ...surroundings,
       head: state.facts.head,
+      rootCommit: repository.rootCommit === null ? null : oidSchema.parse(repository.rootCommit),
       branch: repository.branch,
       indexTree: trees.indexTree,
       worktreeTree: trees.worktreeTree,
@@ -51,23 +59,30 @@ export async function captureCode(request: CaptureRequest): Promise<Captured> {
 
 async function readState(request: CaptureRequest, apart: GitPlace & { readonly objects: string }) {
   const { repository } = request
-  const refusal = await unsupportedState(repository)
+  const [refusal, surroundings, base] = await Promise.all([
+    unsupportedState(repository),
+    readSurroundings(repository),
+    readBase(repository),
+  ])
   if (refusal !== null) throw refusal
   const head = oidSchema.parse(repository.head)
-  const [surroundings, base] = await Promise.all([readSurroundings(repository), readBase(repository)])
   const keep = [base?.code.worktreeTree, request.previous?.worktreeTree].filter((tree) => tree !== undefined)
-  const trees = await readTrees(repository, {
-    scratch: request.scratch,
-    keep,
-    ...(request.dryRun === true ? { objects: apart.objects } : {}),
-  })
+  const objects = request.dryRun === true ? { objects: apart.objects } : {}
+  const [trees, stays] = await Promise.all([
+    readTrees(repository, { scratch: request.scratch, keep, ...objects }),
+    whatStays(repository),
+  ])
   // HEAD and index are read one after the other: a commit in between would give a checkpoint of neither.
   if ((await resolveRef(repository, "HEAD^{commit}")) !== head) {
     throw new AppError("busy", `${repository.topLevel} got a new commit while it was read`, { hint: "try again" })
   }
-  const notTravelling = await whatStays(repository, trees)
-  const facts = { head, trackingOid: surroundings.upstream?.trackingOid ?? null, ...trees }
-  return { trees, surroundings, notTravelling, facts }
+  const facts: Omit<SnapshotFacts, "previous"> = {
+    head,
+    trackingOid: surroundings.upstream?.trackingOid ?? null,
+    indexTree: trees.indexTree,
+    worktreeTree: trees.worktreeTree,
+  }
+  return { trees, surroundings, stays, facts }
 }
 
 async function readSurroundings(repository: Repository): Promise<Surroundings> {
@@ -101,8 +116,8 @@ async function packState(
   request: CaptureRequest,
   apart: GitPlace,
   facts: Omit<SnapshotFacts, "previous">,
+  previous: CodePart | null,
 ): Promise<Chain> {
-  const previous = await usablePrevious(request, apart)
   if (previous !== null && isSame(factsOf(previous), facts)) {
     return { snapshot: previous.snapshot, packs: previous.packs, newBytes: 0 }
   }

@@ -94,7 +94,8 @@ export async function waitForQuiet(
 /** Lines about open agent programs that could still write: until issue C nothing stops them. */
 export function idleNotices(quiet: Quiet): string[] {
   return quiet.idle.map(
-    (process) => `${process.agent} (pid ${process.pid}) is open here and idle: nothing stops it from writing, so leave it alone until the workspace is back`,
+    (process) =>
+      `${process.agent} (pid ${process.pid}) is open here and idle: nothing stops it from writing, so leave it alone until the workspace is back`,
   )
 }
 

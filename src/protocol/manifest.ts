@@ -34,6 +34,8 @@ export const codePartSchema = z.object({
   objectFormat: z.enum(["sha1", "sha256"]),
   /** HEAD commit. */
   head: oidSchema,
+  /** A commit without parents among HEAD's ancestors: clones of one repository have it in common. */
+  rootCommit: oidSchema.nullable(),
   /** Branch that HEAD names, null when detached. */
   branch: branchNameSchema.nullable(),
   upstream: z

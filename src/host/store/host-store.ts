@@ -3,6 +3,7 @@ import { Database } from "bun:sqlite"
 import { chmodSync } from "node:fs"
 import { join } from "node:path"
 import { z } from "zod"
+import { backupSchema } from "../../checkpoint/code.ts"
 import { AppError } from "../../protocol/errors.ts"
 import { hostJournalSchema, type HostJournal } from "../../protocol/handoff.ts"
 import {
@@ -35,29 +36,28 @@ export type Place = z.infer<typeof placeSchema>
 /** What this host must know of a hand-off beyond its journal entry. Kept until the hand-off is closed. */
 const legSchema = z.object({
   directory: z.string().nullable(),
+  name: z.string(),
+  /** Variables of the user's command; null: those of the place, or the host's own. */
+  env: z.record(z.string(), z.string()).nullable(),
   leaveSessions: z.boolean(),
   waitMs: z.int().nullable(),
-  /** Apply into this directory instead of the place on record. */
-  isFreshDirectory: z.boolean(),
   outcomes: z.array(sessionOutcomeSchema),
-  /** When this host's agents were asked to stop, and went on again. */
-  stoppedAtMs: z.int().nullable(),
-  bytesSent: z.int(),
-  bytesReceived: z.int(),
-  previousPlace: placeSchema.nullable(),
+  /** Target: what the directory was before it was written. */
+  backup: backupSchema.nullable(),
+  /** Target: the backup holds nothing that a checkpoint has not. */
+  isBackupSpare: z.boolean(),
 })
 export type Leg = z.infer<typeof legSchema>
 
 export const EMPTY_LEG: Leg = {
   directory: null,
+  name: "",
+  env: null,
   leaveSessions: false,
   waitMs: 0,
-  isFreshDirectory: false,
   outcomes: [],
-  stoppedAtMs: null,
-  bytesSent: 0,
-  bytesReceived: 0,
-  previousPlace: null,
+  backup: null,
+  isBackupSpare: false,
 }
 
 export interface HostStore {
@@ -79,18 +79,29 @@ export interface HostStore {
   close(): void
 }
 
+function parsed<T>(schema: z.ZodType<T>, json: string, what: string): T {
+  const result = schema.safeParse(JSON.parse(json))
+  if (!result.success) throw new AppError("damaged_data", `${what}: the record can't be read`, { cause: result.error })
+  return result.data
+}
+
 /**
  * Opens (or makes) the store of a host in its state folder.
  * @throws {AppError} damaged_data when a record can't be parsed
  */
-export function openHostStore(stateFolder: string, given?: { readonly host: string; readonly name: string }): HostStore {
+export function openHostStore(
+  stateFolder: string,
+  given?: { readonly host: string; readonly name: string },
+): HostStore {
   const path = join(stateFolder, "host.db")
   const database = new Database(path, { create: true, strict: true })
   chmodSync(path, 0o600)
   database.run("PRAGMA journal_mode = WAL")
   database.run("PRAGMA synchronous = FULL")
   database.run("PRAGMA busy_timeout = 5000")
-  database.run("CREATE TABLE IF NOT EXISTS record (kind TEXT NOT NULL, id TEXT NOT NULL, json TEXT NOT NULL, PRIMARY KEY (kind, id))")
+  database.run(
+    "CREATE TABLE IF NOT EXISTS record (kind TEXT NOT NULL, id TEXT NOT NULL, json TEXT NOT NULL, PRIMARY KEY (kind, id))",
+  )
   const read = database.query<{ json: string }, [string, string]>("SELECT json FROM record WHERE kind = ? AND id = ?")
   const all = database.query<{ json: string }, [string]>("SELECT json FROM record WHERE kind = ? ORDER BY id")
   const write = database.query<null, [string, string, string]>(
@@ -98,16 +109,12 @@ export function openHostStore(stateFolder: string, given?: { readonly host: stri
   )
   const remove = database.query<null, [string, string]>("DELETE FROM record WHERE kind = ? AND id = ?")
 
-  const parsed = <T>(schema: z.ZodType<T>, json: string, what: string): T => {
-    const result = schema.safeParse(JSON.parse(json))
-    if (!result.success) throw new AppError("damaged_data", `${path}: the record of ${what} can't be read`, { cause: result.error })
-    return result.data
-  }
   const get = <T>(schema: z.ZodType<T>, kind: string, id: string): T | null => {
     const row = read.get(kind, id)
-    return row === null ? null : parsed(schema, row.json, `${kind} ${id}`)
+    return row === null ? null : parsed(schema, row.json, `${path}: ${kind} ${id}`)
   }
-  const list = <T>(schema: z.ZodType<T>, kind: string): T[] => all.all(kind).map((row) => parsed(schema, row.json, kind))
+  const list = <T>(schema: z.ZodType<T>, kind: string): T[] =>
+    all.all(kind).map((row) => parsed(schema, row.json, `${path}: ${kind}`))
   const put = (kind: string, id: string, value: unknown): void => void write.run(kind, id, JSON.stringify(value))
 
   return {

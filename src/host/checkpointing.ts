@@ -1,0 +1,199 @@
+/** Taking a checkpoint of a directory: sessions and code into a spool, then manifest and blobs into the store. */
+import { join } from "node:path"
+import { captureCode } from "../checkpoint/capture.ts"
+import type { Repository } from "../checkpoint/code.ts"
+import { uploadBlobs } from "../client/blob-transfer.ts"
+import { privateFolder, scratchFolder } from "../lib/files.ts"
+import { step, type StepListener } from "../lib/steps.ts"
+import type { BlobRef } from "../protocol/blob.ts"
+import { AppError } from "../protocol/errors.ts"
+import { newCheckpointId, type CheckpointId } from "../protocol/ids.ts"
+import type { AgentPart, Manifest, NotTravelling, SessionEntry } from "../protocol/manifest.ts"
+import { contentDigest } from "../protocol/manifest-digest.ts"
+import type { SessionOutcome } from "../protocol/output.ts"
+import { MANIFEST_SCHEMA } from "../protocol/version.ts"
+import { openSpool, type Spool } from "../storage/spool.ts"
+import { scopeOf } from "./agents.ts"
+import { workspaceFolder, type Daemon } from "./daemon.ts"
+import { knownManifestOf } from "./manifests.ts"
+import type { Place } from "./store/host-store.ts"
+
+export interface TakeRequest {
+  readonly place: Place
+  readonly repository: Repository
+  readonly epoch: number
+  /** Newest checkpoint of the workspace at the gateway. */
+  readonly head: CheckpointId | null
+  readonly kind: "live" | "sealed"
+  readonly leaveSessions: boolean
+  readonly dryRun?: boolean
+}
+
+export interface Taken {
+  readonly manifest: Manifest
+  /** The newest checkpoint already says all this: nothing to upload. Live ones only. */
+  readonly isNothingNew: boolean
+  readonly outcomes: readonly SessionOutcome[]
+  readonly notTravelling: readonly NotTravelling[]
+  /** Plain bytes that are new, before compression. */
+  readonly newBytes: number
+}
+
+export interface Sessions {
+  readonly agents: readonly AgentPart[]
+  readonly sessions: readonly SessionEntry[]
+  readonly outcomes: readonly SessionOutcome[]
+  readonly notTravelling: readonly NotTravelling[]
+}
+
+/** Opens the spool of one workspace. Blobs in it are named by content: a left-over of an interrupted run is a head start. */
+export async function workspaceSpool(daemon: Daemon, workspace: string): Promise<Spool> {
+  return await openSpool(await privateFolder(join(workspaceFolder(daemon, workspace), "spool")))
+}
+
+/** Captures code and sessions. Nothing leaves the machine; the repository gets objects and `refs/decamp/*` only. */
+export async function takeCheckpoint(daemon: Daemon, request: TakeRequest, steps: StepListener): Promise<Taken> {
+  const { place, repository } = request
+  await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "capture")
+  const spool =
+    request.dryRun === true
+      ? await openSpool(await privateFolder(join(scratch.path, "spool")))
+      : await workspaceSpool(daemon, place.workspace)
+  const previous = await knownManifestOf(daemon, place.workspace, request.head)
+  const sessions = await step(steps, "capture sessions", async () =>
+    request.leaveSessions
+      ? await sessionsThatStay(daemon, request)
+      : await exportSessions(daemon, request, previous, spool),
+  )
+  const captured = await captureCode({
+    repository,
+    previous: previous?.code ?? null,
+    sink: spool.sink,
+    scratch: scratch.path,
+    steps,
+    ...(request.dryRun === true ? { dryRun: true } : {}),
+  })
+  const digest = contentDigest(captured.code, sessions.agents, sessions.sessions)
+  const isNothingNew = request.kind === "live" && previous?.contentDigest === digest
+  const manifest: Manifest = {
+    schema: MANIFEST_SCHEMA,
+    workspace: place.workspace,
+    checkpoint: newCheckpointId(),
+    parent: request.head,
+    epoch: request.epoch,
+    kind: request.kind,
+    createdAtMs: daemon.nowMs(),
+    creator: { host: daemon.identity.host, incarnation: daemon.identity.incarnation },
+    contentDigest: digest,
+    code: captured.code,
+    agents: [...sessions.agents],
+    sessions: [...sessions.sessions],
+    blobs: [],
+    encryption: null,
+  }
+  const blobs = request.dryRun === true ? [] : blobsOf(manifest, [...spool.refs(), ...(previous?.blobs ?? [])])
+  return {
+    manifest: isNothingNew && previous !== null ? previous : { ...manifest, blobs },
+    isNothingNew,
+    outcomes: sessions.outcomes,
+    notTravelling: [...captured.notTravelling, ...sessions.notTravelling],
+    newBytes: captured.newBytes + spool.refs().reduce((sum, ref) => sum + ref.plainSize, 0),
+  }
+}
+
+async function exportSessions(
+  daemon: Daemon,
+  request: TakeRequest,
+  previous: Manifest | null,
+  spool: Spool,
+): Promise<Sessions> {
+  const scope = scopeOf(request.repository, request.place.env)
+  const agents: AgentPart[] = []
+  const sessions: SessionEntry[] = []
+  const outcomes: SessionOutcome[] = []
+  const notTravelling: NotTravelling[] = []
+  for (const agent of daemon.agents.all) {
+    const known = new Map(
+      previous?.sessions.filter((entry) => entry.agent === agent.name).map((entry) => [entry.id, entry]),
+    )
+    const part = previous?.agents.find((each) => each.agent === agent.name) ?? null
+    if ((await agent.sessions(scope)).length === 0) continue
+    const installed = await daemon.agents.installation(agent, request.place.env)
+    const taken = await agent.export(scope, spool.sink, { part, sessions: known })
+    agents.push(
+      installed === null
+        ? taken.part
+        : { ...taken.part, version: installed.version, schemaStamp: installed.schemaStamp },
+    )
+    sessions.push(...taken.sessions)
+    notTravelling.push(...taken.notTravelling)
+    for (const entry of taken.sessions) {
+      const outcome = known.get(entry.id)?.digest === entry.digest ? "unchanged" : "moved"
+      outcomes.push({ agent: agent.name, id: entry.id, title: entry.title, outcome })
+    }
+    for (const { id, reason } of taken.skipped) {
+      outcomes.push({ agent: agent.name, id, title: "", outcome: "skipped", reason })
+      notTravelling.push({ kind: "session", path: id, reason })
+    }
+  }
+  return {
+    agents: agents.filter((part) => sessions.some((entry) => entry.agent === part.agent)),
+    sessions,
+    outcomes,
+    notTravelling,
+  }
+}
+
+async function sessionsThatStay(daemon: Daemon, request: TakeRequest): Promise<Sessions> {
+  const scope = scopeOf(request.repository, request.place.env)
+  const reason = "stays by choice (--leave-sessions)"
+  const found = await Promise.all(
+    daemon.agents.all.map(async (agent) =>
+      (await agent.sessions(scope)).map((session) => ({ agent: agent.name, id: session.id, title: session.title })),
+    ),
+  )
+  const outcomes = found.flat().map((session) => ({ ...session, outcome: "kept" as const, reason }))
+  return {
+    agents: [],
+    sessions: [],
+    outcomes,
+    notTravelling: outcomes.map(({ id }) => ({ kind: "session", path: id, reason })),
+  }
+}
+
+/** The refs of exactly those blobs that the manifest names. */
+function blobsOf(manifest: Manifest, known: readonly BlobRef[]): BlobRef[] {
+  const byId = new Map(known.map((ref) => [ref.id, ref]))
+  const named = new Set([
+    ...manifest.code.packs.map((pack) => pack.blob),
+    ...manifest.sessions.flatMap((session) => session.blobs),
+    ...manifest.agents.flatMap((part) => part.shared.flatMap((shared) => shared.blobs)),
+  ])
+  return [...named].map((id) => {
+    const ref = byId.get(id)
+    if (ref === undefined) throw new AppError("internal", `blob ${id} was captured but is not in the spool`)
+    return ref
+  })
+}
+
+/** Uploads what the store lacks, the manifest last. Answers the bytes sent. The caller then tells the gateway. */
+export async function uploadCheckpoint(
+  daemon: Daemon,
+  manifest: Manifest,
+  context: { readonly steps: StepListener; readonly signal: AbortSignal },
+): Promise<number> {
+  const spool = await workspaceSpool(daemon, manifest.workspace)
+  const body = new TextEncoder().encode(JSON.stringify(manifest))
+  return await step(context.steps, "send", async () => {
+    const plan = await daemon.gateway.planBlobs({
+      workspace: manifest.workspace,
+      incarnation: manifest.creator.incarnation,
+      epoch: manifest.epoch,
+      checkpoint: manifest.checkpoint,
+      manifestSize: body.byteLength,
+      blobs: manifest.blobs.map(({ id, storedSize }) => ({ id, storedSize })),
+    })
+    const { steps: listener, signal } = context
+    return await uploadBlobs(daemon.gateway.fetcher, { plan, manifest: body, spool, listener, step: "send", signal })
+  })
+}

@@ -1,0 +1,35 @@
+/** What every part of the host daemon is given. Wired in start.ts. */
+import { join } from "node:path"
+import type { HostApi, UserApi } from "../client/gateway-client.ts"
+import type { HostFacts } from "../handoff/host.ts"
+import type { AgentRegistry } from "./agents.ts"
+import type { HostIdentity, HostStore } from "./store/host-store.ts"
+
+export interface Daemon {
+  readonly store: HostStore
+  readonly identity: HostIdentity
+  readonly agents: AgentRegistry
+  /** The gateway as this host's token sees it. */
+  readonly gateway: HostApi
+  /** The gateway as the user sees it; null on a host that is not the user's own. */
+  readonly user: UserApi | null
+  /** What the hand-off core must know of this host. */
+  readonly facts: HostFacts
+  readonly stateFolder: string
+  /** Below it a workspace that arrives gets its directory when the user names none; null on a laptop. */
+  readonly workFolder: string | null
+  /** Environment of agents on a host without a user's command (local hosts); null on a laptop. */
+  readonly ownEnvironment: Readonly<Record<string, string>> | null
+  readonly log: (message: string, facts?: Readonly<Record<string, unknown>>) => void
+  readonly nowMs: () => number
+}
+
+/** Files of one workspace in the state folder: newest manifest known here, spool. */
+export function workspaceFolder(daemon: Daemon, workspace: string): string {
+  return join(daemon.stateFolder, "workspaces", workspace)
+}
+
+/** Files of one unfinished hand-off: undo of sessions, captured manifest. */
+export function handoffFolder(daemon: Daemon, handoff: string): string {
+  return join(daemon.stateFolder, "handoffs", handoff)
+}

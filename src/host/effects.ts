@@ -1,0 +1,337 @@
+/** Each effect of the hand-off core as the I/O that it stands for. */
+import { join } from "node:path"
+import { rm } from "node:fs/promises"
+import { backupCode, dropBackup } from "../checkpoint/backup.ts"
+import { baseOf, recordBase } from "../checkpoint/base.ts"
+import { saveLeft } from "../checkpoint/left.ts"
+import { openRepository } from "../checkpoint/repository.ts"
+import type { Effect, HostEvent, StageWord } from "../handoff/host.ts"
+import { wordFor } from "../handoff/words.ts"
+import { privateFolder, scratchFolder } from "../lib/files.ts"
+import { step } from "../lib/steps.ts"
+import { AppError, toAppError } from "../protocol/errors.ts"
+import type { HandoffAnswer } from "../protocol/gateway-api.ts"
+import type { HostJournal, Word } from "../protocol/handoff.ts"
+import { checkpointIdSchema, type HandoffId, type WorkspaceId } from "../protocol/ids.ts"
+import { scopeOf, waitForQuiet } from "./agents.ts"
+import { takeCheckpoint, uploadCheckpoint, workspaceSpool } from "./checkpointing.ts"
+import { handoffFolder, type Daemon } from "./daemon.ts"
+import { fetchManifest, readHandoffManifest, saveHandoffManifest, saveKnownManifest } from "./manifests.ts"
+import { STOP_STEP } from "./move-output.ts"
+import { divergence } from "./preflight.ts"
+import type { Context } from "./runtime.ts"
+import type { Place } from "./store/host-store.ts"
+import { applyCheckpoint, isAbsentOrEmpty, restoreTarget, targetDirectory, undoFolder } from "./target-leg.ts"
+import { settle } from "./workspace.ts"
+
+export type Completion = { readonly event: HostEvent } | { readonly word: Word }
+export interface Carried {
+  readonly completions: readonly Completion[]
+  readonly failure: AppError | null
+}
+
+type Todo = Exclude<Effect, { effect: "answer" }>
+type EffectOf<Name extends Effect["effect"]> = Extract<Effect, { effect: Name }>
+
+/** Carries out one effect. Never throws: a failure is answered, with the completions there are. */
+export async function carryOut(daemon: Daemon, journal: HostJournal, effect: Todo, context: Context): Promise<Carried> {
+  try {
+    return await dispatch(daemon, journal, effect, context)
+  } catch (error) {
+    return { completions: [], failure: toAppError(error) }
+  }
+}
+
+async function dispatch(daemon: Daemon, journal: HostJournal, effect: Todo, context: Context): Promise<Carried> {
+  const { workspace } = journal
+  switch (effect.effect) {
+    case "fence":
+    case "lift":
+      // The journal is the whole of it until agents have markers of their own (docs/limits.md).
+      return NOTHING
+    case "drain":
+      return await drain(daemon, workspace, effect, context)
+    case "capture":
+      return await capture(daemon, workspace, effect, journal, context)
+    case "send":
+      return await send(daemon, workspace, effect, context)
+    case "backup":
+      return await backup(daemon, effect.word, context)
+    case "apply":
+      return await apply(daemon, workspace, effect, context)
+    case "restore-backup":
+      return await restore(daemon, workspace, effect.id, context)
+    case "save-left":
+      return await saveWhatIsLeft(daemon, workspace, effect)
+    case "mark-handed-off":
+      return await markHandedOff(daemon, workspace, effect.id)
+    case "ask":
+      return await ask(daemon, workspace, effect.id)
+    case "report-difference":
+      context.steps({
+        type: "notice",
+        text: `checkpoint ${effect.sealedWith} was sealed already; this host captured ${effect.captured ?? "another one"} after it, which is not used`,
+      })
+      return NOTHING
+  }
+}
+
+const NOTHING: Carried = { completions: [], failure: null }
+const completed = (event: HostEvent): Carried => ({ completions: [{ event }], failure: null })
+
+async function drain(
+  daemon: Daemon,
+  workspace: WorkspaceId,
+  effect: EffectOf<"drain">,
+  context: Context,
+): Promise<Carried> {
+  const place = placeOf(daemon, workspace, effect.id)
+  if (place === null || (await isAbsentOrEmpty(place.directory))) return NOTHING
+  const leg = effect.id === null ? null : daemon.store.leg(effect.id)
+  const scope = scopeOf(await openRepository(place.directory), place.env)
+  const wait = {
+    waitMs: leg === null ? 0 : leg.waitMs,
+    signal: context.signal,
+    notice: (text: string) => context.steps({ type: "notice", text }),
+  }
+  try {
+    await step(context.steps, STOP_STEP, async () => await waitForQuiet(daemon.agents, scope, wait))
+  } catch (error) {
+    // Without a hand-off there is nobody to refuse: this host has only heard that it is owner no more.
+    if (effect.id !== null) throw error
+    daemon.log("an agent still runs in a workspace that this host does not own", {
+      workspace,
+      message: toAppError(error).message,
+    })
+  }
+  return NOTHING
+}
+
+function placeOf(daemon: Daemon, workspace: WorkspaceId, id: HandoffId | null): Place | null {
+  const place = daemon.store.place(workspace)
+  const directory = id === null ? null : daemon.store.leg(id).directory
+  if (directory === null || place?.directory === directory) return place
+  return { ...(place ?? newPlace(daemon, workspace, "")), directory }
+}
+
+function newPlace(daemon: Daemon, workspace: WorkspaceId, name: string): Place {
+  return { workspace, name, directory: "", env: { ...daemon.ownEnvironment }, wasOwner: false }
+}
+
+async function capture(
+  daemon: Daemon,
+  workspace: WorkspaceId,
+  effect: EffectOf<"capture">,
+  journal: HostJournal,
+  context: Context,
+): Promise<Carried> {
+  const place = daemon.store.place(workspace)
+  if (place === null)
+    throw new AppError("unknown_workspace", `workspace ${workspace} has no directory on ${daemon.identity.name}`)
+  const leg = daemon.store.leg(effect.id)
+  const entry = journal.entries.find((each) => each.id === effect.id)
+  const taken = await takeCheckpoint(
+    daemon,
+    {
+      place,
+      repository: await openRepository(place.directory),
+      epoch: entry?.epoch ?? journal.ownEpoch ?? 0,
+      head: effect.parent,
+      kind: "sealed",
+      leaveSessions: leg.leaveSessions,
+    },
+    context.steps,
+  )
+  await saveHandoffManifest(daemon, effect.id, taken.manifest)
+  context.steps({ type: "outcomes", sessions: taken.outcomes })
+  context.steps({ type: "left", items: taken.notTravelling })
+  const bytes = await uploadCheckpoint(daemon, taken.manifest, context)
+  context.steps({ type: "sent", bytes })
+  return completed({ event: "captured", id: effect.id, checkpoint: taken.manifest.checkpoint })
+}
+
+async function send(
+  daemon: Daemon,
+  workspace: WorkspaceId,
+  effect: EffectOf<"send">,
+  context: Context,
+): Promise<Carried> {
+  const { id, request, epoch } = effect
+  const { incarnation } = daemon.identity
+  try {
+    if (request === "live") await becomeLive(daemon, workspace, id, context)
+    const answer = await step(context.steps, `tell gateway: ${request}`, async () => {
+      if (request === "abandon") return await abandonAsUser(daemon, id)
+      if (request !== "sealed") return await daemon.gateway.plainStep(id, request, { workspace, incarnation, epoch })
+      const manifest = await readHandoffManifest(daemon, id)
+      const { checkpoint, parent } = manifest
+      return await daemon.gateway.checkpointStep(id, "sealed", { workspace, incarnation, epoch, checkpoint, parent })
+    })
+    if (request === "sealed") await sealedHere(daemon, workspace, id)
+    context.steps({ type: "state", handoff: id, state: answer.handoff.state })
+    return {
+      completions: [...news(daemon, answer, request === "release"), { event: { event: "acknowledged", id, request } }],
+      failure: null,
+    }
+  } catch (error) {
+    return refusedBy(toAppError(error), effect)
+  }
+}
+
+async function abandonAsUser(daemon: Daemon, id: HandoffId): Promise<HandoffAnswer> {
+  if (daemon.user === null) throw new AppError("not_allowed", `this host can't abandon hand-off ${id} for the user`)
+  return await daemon.user.abandon(id)
+}
+
+/** What an answer that shows row and workspace tells this host. */
+function news(daemon: Daemon, answer: HandoffAnswer, withWord: boolean): Completion[] {
+  const { generation, epoch } = answer.workspace
+  const heard: Completion = { event: { event: "heard-epoch", generation, epoch } }
+  const word = withWord ? wordFor(answer.handoff, answer.workspace, daemon.identity) : null
+  // `abandoned` as the answer to `release` would only ask for the release again.
+  return word === null || word.word === "abandoned" ? [heard] : [heard, { word }]
+}
+
+/** Requests whose refusal needs nobody's attention: the outcome is asked for, or the word comes again. */
+const PATIENT: ReadonlySet<string> = new Set(["live", "done", "release", "undone"])
+
+function refusedBy(error: AppError, effect: EffectOf<"send">): Carried {
+  const { id, request } = effect
+  if (error.code === "unreachable") return { completions: [], failure: error }
+  const other = checkpointIdSchema.safeParse(error.details?.["checkpoint"])
+  if (error.code === "sealed_with" && other.success)
+    return completed({ event: "sealed-with", id, checkpoint: other.data })
+  const completions = [{ event: { event: "refused" as const, id, request, code: error.code } }]
+  return { completions, failure: PATIENT.has(request) ? null : error }
+}
+
+/** The sealed checkpoint is the head: the directory is at it, and edits made from now on are news for the next pull. */
+async function sealedHere(daemon: Daemon, workspace: WorkspaceId, id: HandoffId): Promise<void> {
+  const place = daemon.store.place(workspace)
+  if (place === null) return
+  const manifest = await readHandoffManifest(daemon, id)
+  await recordBase(await openRepository(place.directory), baseOf(manifest.checkpoint, manifest.code))
+  await saveKnownManifest(daemon, manifest)
+}
+
+async function backup(daemon: Daemon, word: StageWord, context: Context): Promise<Carried> {
+  const { workspace, id } = word
+  const manifest = await step(
+    context.steps,
+    "read manifest",
+    async () => await fetchManifest(daemon, workspace, word.checkpoint, "host"),
+  )
+  await saveHandoffManifest(daemon, id, manifest)
+  const leg = daemon.store.leg(id)
+  const name = daemon.store.place(workspace)?.name ?? (await nameOf(daemon, workspace))
+  const directory = await targetDirectory(daemon, workspace, name, leg)
+  const isClean = (await divergence(daemon, directory, manifest.code)) === null
+  await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "backup")
+  const saved = await step(context.steps, "back up", async () =>
+    backupCode({ directory, code: manifest.code, atMs: daemon.nowMs(), scratch: scratch.path, steps: context.steps }),
+  )
+  daemon.store.saveLeg(id, { ...leg, directory, name, backup: saved, isBackupSpare: isClean })
+  const backupRef = saved.kind === "repository" ? saved.ref : "none"
+  return completed({ event: "backed-up", word, backupRef })
+}
+
+async function nameOf(daemon: Daemon, workspace: WorkspaceId): Promise<string> {
+  const work = await daemon.gateway.record(workspace)
+  return work.workspaces.find((row) => row.id === workspace)?.name ?? workspace
+}
+
+async function apply(
+  daemon: Daemon,
+  workspace: WorkspaceId,
+  effect: EffectOf<"apply">,
+  context: Context,
+): Promise<Carried> {
+  const leg = daemon.store.leg(effect.id)
+  const manifest = await readHandoffManifest(daemon, effect.id)
+  if (leg.backup === null || leg.directory === null)
+    throw new AppError("internal", `hand-off ${effect.id} has no backup on record`)
+  const arrived = await applyCheckpoint(daemon, {
+    place: arrivingPlace(daemon, workspace, effect.id),
+    manifest,
+    access: "host",
+    undoDirectory: await privateFolder(undoFolder(daemon, effect.id)),
+    backup: leg.backup,
+    leaveSessions: leg.leaveSessions,
+    steps: context.steps,
+  })
+  daemon.store.saveLeg(effect.id, { ...leg, outcomes: [...arrived.outcomes] })
+  context.steps({ type: "outcomes", sessions: arrived.outcomes })
+  context.steps({ type: "received", bytes: arrived.bytesReceived })
+  return completed({ event: "applied", id: effect.id, isVerified: true })
+}
+
+/** Where an arriving workspace will lie once it is live. */
+function arrivingPlace(daemon: Daemon, workspace: WorkspaceId, id: HandoffId): Place {
+  const leg = daemon.store.leg(id)
+  const known = daemon.store.place(workspace) ?? newPlace(daemon, workspace, leg.name)
+  return { ...known, name: leg.name, directory: leg.directory ?? known.directory, env: leg.env ?? known.env }
+}
+
+/** The place is recorded, the directory is at the checkpoint, the gateway's lists know where it lies. Idempotent. */
+async function becomeLive(daemon: Daemon, workspace: WorkspaceId, id: HandoffId, context: Context): Promise<void> {
+  const leg = daemon.store.leg(id)
+  if (leg.directory === null) return
+  const manifest = await readHandoffManifest(daemon, id)
+  const place = { ...arrivingPlace(daemon, workspace, id), wasOwner: true }
+  const repository = await openRepository(place.directory)
+  await settle(daemon, repository, { ...place, directory: repository.topLevel })
+  await recordBase(repository, baseOf(manifest.checkpoint, manifest.code))
+  await saveKnownManifest(daemon, manifest)
+  if (leg.backup?.kind === "repository") {
+    if (leg.isBackupSpare) await dropBackup(leg.backup)
+    else context.steps({ type: "backup", ref: leg.backup.ref, host: daemon.identity.name })
+  }
+  const { incarnation } = daemon.identity
+  await daemon.gateway.report({
+    workspace,
+    incarnation,
+    directory: repository.topLevel,
+    sessionCount: manifest.sessions.length,
+  })
+  await (await workspaceSpool(daemon, workspace)).prune()
+}
+
+async function restore(daemon: Daemon, workspace: WorkspaceId, id: HandoffId, context: Context): Promise<Carried> {
+  const leg = daemon.store.leg(id)
+  if (leg.backup !== null) {
+    const { code } = await readHandoffManifest(daemon, id)
+    const place = arrivingPlace(daemon, workspace, id)
+    const left = await restoreTarget(daemon, { handoff: id, place, backup: leg.backup, code, steps: context.steps })
+    if (left !== null) context.steps({ type: "backup", ref: left, host: daemon.identity.name })
+  }
+  daemon.store.removeLeg(id)
+  return completed({ event: "restored", id })
+}
+
+/** After an abandoned hand-off the restore itself saves what changed since (checkpoint/backup.ts); here only the loss of ownership. */
+async function saveWhatIsLeft(daemon: Daemon, workspace: WorkspaceId, effect: EffectOf<"save-left">): Promise<Carried> {
+  const place = daemon.store.place(workspace)
+  if (effect.id !== null || place === null || (await isAbsentOrEmpty(place.directory))) return NOTHING
+  await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "left")
+  const ref = await saveLeft(await openRepository(place.directory), effect.epoch, scratch.path)
+  daemon.log("the workspace was taken over; what was here is saved", { workspace, ref })
+  return NOTHING
+}
+
+async function markHandedOff(daemon: Daemon, workspace: WorkspaceId, id: HandoffId): Promise<Carried> {
+  const place = daemon.store.place(workspace)
+  if (place !== null) daemon.store.savePlace({ ...place, wasOwner: true })
+  await rm(handoffFolder(daemon, id), { recursive: true, force: true })
+  await (await workspaceSpool(daemon, workspace)).prune()
+  daemon.store.removeLeg(id)
+  return NOTHING
+}
+
+async function ask(daemon: Daemon, workspace: WorkspaceId, id: HandoffId): Promise<Carried> {
+  const work = await daemon.gateway.record(workspace)
+  const item = work.items.find(({ handoff }) => handoff.id === id)
+  if (item !== undefined) return { completions: news(daemon, item, true), failure: null }
+  const row = work.workspaces.find((each) => each.id === workspace)
+  if (row === undefined) return NOTHING
+  return completed({ event: "heard-epoch", generation: row.generation, epoch: row.epoch })
+}

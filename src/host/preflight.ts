@@ -1,0 +1,230 @@
+/** What both ends check before anything is uploaded. */
+import { access, constants, statfs } from "node:fs/promises"
+import { dirname, join } from "node:path"
+import { readBase } from "../checkpoint/base.ts"
+import type { Differences } from "../checkpoint/code.ts"
+import { differences, isClean } from "../checkpoint/compare.ts"
+import { openRepository, unsupportedState } from "../checkpoint/repository.ts"
+import { isMissing, privateFolder, scratchFolder } from "../lib/files.ts"
+import { AppError } from "../protocol/errors.ts"
+import type { PreflightAnswer, PreflightRequest } from "../protocol/gateway-api.ts"
+import type { WorkspaceId } from "../protocol/ids.ts"
+import type { CodePart, Manifest } from "../protocol/manifest.ts"
+import { idleNotices, scopeOf, waitForQuiet } from "./agents.ts"
+import type { Daemon } from "./daemon.ts"
+import { EMPTY_LEG, type Place } from "./store/host-store.ts"
+import { isAbsentOrEmpty, targetDirectory } from "./target-leg.ts"
+
+type Need = PreflightAnswer["needs"][number]
+type Arriving = NonNullable<PreflightRequest["arriving"]>
+
+/** Left free on a disk whatever arrives. */
+const SPARE_BYTES = 64 * 1024 * 1024
+
+/**
+ * As source: waits for running turns, refuses states that can't travel, says what the target must provide.
+ * @throws {AppError} session_busy, unsupported_state, not_a_repository, agent_version
+ */
+export async function preflightSource(
+  daemon: Daemon,
+  place: Place,
+  options: {
+    readonly waitMs: number | null
+    readonly leaveSessions: boolean
+    readonly signal: AbortSignal
+    readonly notice: (text: string) => void
+  },
+): Promise<PreflightAnswer> {
+  const repository = await openRepository(place.directory)
+  const unsupported = await unsupportedState(repository)
+  if (unsupported !== null) throw unsupported
+  const scope = scopeOf(repository, place.env)
+  const quiet = await waitForQuiet(daemon.agents, scope, options)
+  const needs = options.leaveSessions ? [] : await agentNeeds(daemon, place, scope)
+  return { notices: idleNotices(quiet), needs, directory: place.directory }
+}
+
+async function agentNeeds(daemon: Daemon, place: Place, scope: ReturnType<typeof scopeOf>): Promise<Need[]> {
+  const needs: Need[] = []
+  for (const agent of daemon.agents.all) {
+    const sessions = await agent.sessions(scope)
+    if (sessions.length === 0) continue
+    const installed = await daemon.agents.installation(agent, place.env)
+    needs.push({
+      agent: agent.name,
+      version: installed?.version ?? "",
+      schemaStamp: installed?.schemaStamp ?? "",
+      providers: [],
+      newestMessageAtMs: Math.max(...sessions.map((session) => session.updatedAtMs)),
+    })
+  }
+  return needs
+}
+
+/** What a checkpoint that is in the store already needs at the target (plain pull, continue). */
+export function needsOf(manifest: Manifest): Need[] {
+  return manifest.agents.map((part) => {
+    const mine = manifest.sessions.filter((entry) => entry.agent === part.agent)
+    const providers = new Set(mine.flatMap((entry) => (entry.provider === null ? [] : [entry.provider])))
+    return {
+      agent: part.agent,
+      version: part.version,
+      schemaStamp: part.schemaStamp,
+      providers: [...providers],
+      newestMessageAtMs: Math.max(0, ...mine.map((entry) => entry.newestMessageAtMs)),
+    }
+  })
+}
+
+/**
+ * As target: disk, writable root, clock, agents, and nothing in the way that would be lost.
+ * @param directory where it will be applied
+ * @throws {AppError} no_space, not_writable, clock_skew, agent_missing, agent_version, provider_missing, diverged
+ */
+export async function preflightTarget(
+  daemon: Daemon,
+  arriving: Arriving,
+  target: { readonly directory: string; readonly env: Readonly<Record<string, string>> },
+): Promise<string[]> {
+  await checkDisk(target.directory, arriving.bytes)
+  if (!arriving.leaveSessions) {
+    const clock = Math.max(0, ...arriving.agents.map((need) => need.newestMessageAtMs))
+    if (clock > daemon.nowMs() + 1000) {
+      throw new AppError(
+        "clock_skew",
+        `the clock of ${daemon.identity.name} is ${Math.ceil((clock - daemon.nowMs()) / 1000)} s behind the newest message of the sessions`,
+        {
+          hint: `set the clock of ${daemon.identity.name}; until then an agent there would ignore every prompt`,
+        },
+      )
+    }
+  }
+  const notices = arriving.leaveSessions ? [] : await checkAgents(daemon, arriving, target.env)
+  if (!arriving.backup) await refuseDiverged(daemon, target.directory, null)
+  return notices
+}
+
+async function checkAgents(
+  daemon: Daemon,
+  arriving: Arriving,
+  env: Readonly<Record<string, string>>,
+): Promise<string[]> {
+  const notices: string[] = []
+  const here = daemon.identity.name
+  for (const need of arriving.agents) {
+    const agent = daemon.agents.all.find((each) => each.name === need.agent)
+    const installed = agent === undefined ? null : await daemon.agents.installation(agent, env)
+    if (agent === undefined || installed === null) {
+      throw new AppError(
+        "agent_missing",
+        `${need.agent} is not installed on ${here}, and sessions of it would move there`,
+        {
+          hint: `install ${need.agent} ${need.version} on ${here}, or say --leave-sessions: the code moves, the sessions stay, complete`,
+        },
+      )
+    }
+    const verdict = agent.compareVersions(need, installed)
+    if (verdict.verdict === "refuse") {
+      throw new AppError("agent_version", `${verdict.message} (${here})`, { hint: verdict.hint })
+    }
+    if (verdict.notice !== null) notices.push(verdict.notice)
+    const configured = await agent.providers(env)
+    const missing = configured === null ? [] : need.providers.filter((provider) => !configured.includes(provider))
+    if (missing.length > 0) {
+      throw new AppError(
+        "provider_missing",
+        `${need.agent} on ${here} has no model provider ${missing.join(", ")}, which the sessions use`,
+        {
+          hint: `log in there: decamp hosts exec ${here} -- ${need.agent} auth login`,
+        },
+      )
+    }
+  }
+  return notices
+}
+
+async function checkDisk(directory: string, bytes: number): Promise<void> {
+  const existing = await nearestExisting(directory)
+  try {
+    await access(existing, constants.W_OK | constants.X_OK)
+  } catch (error) {
+    throw new AppError("not_writable", `${existing} can't be written`, {
+      cause: error,
+      hint: "change its permissions or choose another directory",
+    })
+  }
+  const facts = await statfs(existing)
+  const free = facts.bavail * facts.bsize
+  const needed = bytes * 2 + SPARE_BYTES
+  if (free < needed) {
+    throw new AppError("no_space", `${directory} needs ${needed} bytes and has ${free} free`, {
+      hint: "make room there and try again",
+    })
+  }
+}
+
+async function nearestExisting(path: string): Promise<string> {
+  for (let at = path; ; at = dirname(at)) {
+    try {
+      await access(at)
+      return at
+    } catch (error) {
+      if (!isMissing(error) || at === dirname(at))
+        throw new AppError("not_writable", `${path} can't be reached`, { cause: error })
+    }
+  }
+}
+
+/**
+ * Refuses when the directory has work that the checkpoint has not seen.
+ * @param incoming the code that will be applied, when it is known already
+ * @throws {AppError} diverged with the list in `details`
+ */
+async function refuseDiverged(daemon: Daemon, directory: string, incoming: CodePart | null): Promise<void> {
+  const found = await divergence(daemon, directory, incoming)
+  if (found === null) return
+  throw new AppError("diverged", `${directory} has work that the workspace's owner has not seen: ${describe(found)}`, {
+    hint: "nothing was changed; --backup saves it under refs/decamp/backup first, --into DIR puts the owner's state elsewhere",
+    details: {
+      directory,
+      commits: found.commits,
+      files: found.files.slice(0, 200),
+      fileCount: found.files.length,
+      branch: found.branch,
+    },
+  })
+}
+
+/** What would be overwritten, or null when nothing would. */
+export async function divergence(
+  daemon: Daemon,
+  directory: string,
+  incoming: CodePart | null,
+): Promise<Differences | null> {
+  if (await isAbsentOrEmpty(directory)) return null
+  const repository = await openRepository(directory)
+  const base = await readBase(repository)
+  await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "compare")
+  const found = await differences(repository, base, scratch.path, incoming)
+  return isClean(found) ? null : found
+}
+
+function describe(found: Differences): string {
+  const parts = [
+    found.commits.length > 0 ? `${found.commits.length} commit(s)` : "",
+    found.files.length > 0 ? `${found.files.length} file(s)` : "",
+    found.branch === null ? "" : `branch ${found.branch}`,
+  ]
+  return parts.filter((part) => part !== "").join(", ")
+}
+
+/** The target directory and environment on a host that was asked by the gateway. */
+export async function arrivingAt(
+  daemon: Daemon,
+  workspace: WorkspaceId,
+  name: string,
+): Promise<{ directory: string; env: Readonly<Record<string, string>> }> {
+  const place = daemon.store.place(workspace)
+  const env = place?.env ?? daemon.ownEnvironment ?? {}
+  return { directory: await targetDirectory(daemon, workspace, name, EMPTY_LEG), env }
+}

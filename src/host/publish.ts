@@ -1,0 +1,93 @@
+/** What both kinds of push share: registering a workspace, publishing a live checkpoint. */
+import { baseOf, recordBase } from "../checkpoint/base.ts"
+import type { Repository } from "../checkpoint/code.ts"
+import { newOwnerJournal } from "../handoff/host.ts"
+import { step } from "../lib/steps.ts"
+import type { WorkspaceView } from "../protocol/gateway-api.ts"
+import type { HandoffRow } from "../protocol/handoff.ts"
+import type { Manifest } from "../protocol/manifest.ts"
+import { uploadCheckpoint, type takeCheckpoint, type Taken } from "./checkpointing.ts"
+import type { Daemon } from "./daemon.ts"
+import { saveKnownManifest } from "./manifests.ts"
+import type { Tally } from "./move-output.ts"
+import type { Context, Runtime } from "./runtime.ts"
+import type { Place } from "./store/host-store.ts"
+import { settle, userGateway } from "./workspace.ts"
+
+export const UNENCRYPTED =
+  "contents rest unencrypted in the store for now (a folder that only you may read, on the gateway's machine); see docs/limits.md"
+
+/** Notes what a capture found, for the answer. */
+export function tallyTaken(tally: Tally, taken: Taken): void {
+  tally.steps({ type: "outcomes", sessions: taken.outcomes })
+  tally.notTravelling.push(...taken.notTravelling)
+}
+
+export function takeRequest(
+  repository: Repository,
+  place: Place,
+  view: WorkspaceView | null,
+  kind: "live" | "sealed",
+  request: { readonly leaveSessions: boolean },
+  dryRun: boolean,
+): Parameters<typeof takeCheckpoint>[1] {
+  const epoch = view?.workspace.epoch ?? 1
+  const head = view?.workspace.headCheckpoint ?? null
+  return { place, repository, epoch, head, kind, leaveSessions: request.leaveSessions, dryRun }
+}
+
+/** Makes the directory a workspace: row at the gateway, journal and record here. */
+export async function register(
+  daemon: Daemon,
+  repository: Repository,
+  place: Place,
+  tally: Tally,
+): Promise<{ place: Place; view: WorkspaceView }> {
+  const view = await userGateway(daemon).createWorkspace({
+    id: place.workspace,
+    name: place.name,
+    host: daemon.identity.host,
+    incarnation: daemon.identity.incarnation,
+  })
+  const named = { ...place, name: view.workspace.name, wasOwner: true }
+  daemon.store.saveJournal(newOwnerJournal(place.workspace, view.workspace.epoch, view.workspace.generation))
+  await settle(daemon, repository, named)
+  tally.notices.push(UNENCRYPTED)
+  return { place: named, view }
+}
+
+export interface Publication {
+  readonly repository: Repository
+  readonly taken: Taken
+  readonly context: Context
+  /** The open hand-off that this is the `copying` step of. */
+  readonly handoff: HandoffRow | null
+}
+
+/** Uploads and commits a live checkpoint. Answers the bytes sent. */
+export async function publishLive(daemon: Daemon, runtime: Runtime, publication: Publication): Promise<number> {
+  const { repository, context, handoff } = publication
+  const { manifest } = publication.taken
+  const sent = await uploadCheckpoint(daemon, manifest, context)
+  const { workspace, checkpoint, epoch, parent } = manifest
+  const common = { workspace, checkpoint, epoch, parent, incarnation: daemon.identity.incarnation }
+  await step(context.steps, "commit", async () => {
+    if (handoff === null) await daemon.gateway.commit({ ...common, kind: "live" })
+    else await daemon.gateway.checkpointStep(handoff.id, "copying", common)
+  })
+  await runtime.committed(workspace, checkpoint)
+  await remember(daemon, repository, manifest)
+  return sent
+}
+
+/** After a checkpoint is in the store: the directory is at it, and the next one builds on it. */
+async function remember(daemon: Daemon, repository: Repository, manifest: Manifest): Promise<void> {
+  await recordBase(repository, baseOf(manifest.checkpoint, manifest.code))
+  await saveKnownManifest(daemon, manifest)
+  await daemon.gateway.report({
+    workspace: manifest.workspace,
+    incarnation: daemon.identity.incarnation,
+    directory: repository.topLevel,
+    sessionCount: manifest.sessions.length,
+  })
+}

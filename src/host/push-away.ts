@@ -1,0 +1,195 @@
+/** `push --migrate`: opens the hand-off, runs this host's leg, lets the gateway drive the other one, and tells how it ended. */
+import type { Repository } from "../checkpoint/code.ts"
+import type { StepListener } from "../lib/steps.ts"
+import { AppError, toAppError } from "../protocol/errors.ts"
+import type { HostInfo, PreflightRequest, WorkspaceView } from "../protocol/gateway-api.ts"
+import type { HandoffRow } from "../protocol/handoff.ts"
+import { newHandoffId, type HandoffId } from "../protocol/ids.ts"
+import type { PushRequest } from "../protocol/local-api.ts"
+import type { MoveOutput } from "../protocol/output.ts"
+import { advance, undo } from "./advance.ts"
+import { takeCheckpoint } from "./checkpointing.ts"
+import type { Daemon } from "./daemon.ts"
+import { handoffOutput, type Tally } from "./move-output.ts"
+import { preflightSource } from "./preflight.ts"
+import { publishLive, register, takeRequest } from "./publish.ts"
+import type { Runtime } from "./runtime.ts"
+import { EMPTY_LEG, type Place } from "./store/host-store.ts"
+import { userGateway } from "./workspace.ts"
+
+export interface Away {
+  readonly repository: Repository
+  readonly place: Place
+  /** Null: the directory is not a workspace yet. */
+  readonly view: WorkspaceView | null
+  readonly target: HostInfo
+  readonly request: PushRequest
+  readonly tally: Tally
+  readonly signal: AbortSignal
+}
+
+/** Everything that can be refused is refused before the row is opened; what fails later is undone, or says how to go on. */
+export async function pushAway(daemon: Daemon, runtime: Runtime, away: Away): Promise<MoveOutput> {
+  const { repository, request, tally, target, signal } = away
+  const { steps } = tally
+  const checked = await preflightSource(daemon, away.place, {
+    waitMs: request.waitMs,
+    leaveSessions: request.leaveSessions,
+    signal,
+    notice: (text) => steps({ type: "notice", text }),
+  })
+  tally.notices.push(...checked.notices)
+  const arriving = {
+    bytes: await sizeOf(daemon, away),
+    agents: checked.needs,
+    name: away.place.name,
+    nowMs: daemon.nowMs(),
+    backup: request.backup,
+    leaveSessions: request.leaveSessions,
+  }
+  await preflightOf(daemon, target, { workspace: away.place.workspace, arriving, leaving: null }, tally)
+  const { place, view } =
+    away.view === null ? await register(daemon, repository, away.place, tally) : { place: away.place, view: away.view }
+  const id = newHandoffId()
+  daemon.store.saveLeg(id, {
+    ...EMPTY_LEG,
+    leaveSessions: request.leaveSessions,
+    waitMs: request.waitMs,
+    directory: place.directory,
+  })
+  const opened = await userGateway(daemon).open({
+    id,
+    workspace: place.workspace,
+    kind: "push",
+    source: daemon.identity.host,
+    target: target.id,
+    epoch: view.workspace.epoch,
+    openedBy: daemon.identity.name,
+    preflight: { workspace: place.workspace, arriving: { ...arriving, name: place.name }, leaving: null },
+  })
+  steps({ type: "state", handoff: id, state: opened.handoff.state })
+  if (view.workspace.headCheckpoint === null) await preCopy(daemon, runtime, away, place, view, opened.handoff)
+  return await finishMove(daemon, runtime, { id, directory: repository.topLevel, tally, signal })
+}
+
+/** Before the agents are stopped, what is there already goes up: the sealed checkpoint then only holds the difference. */
+async function preCopy(
+  daemon: Daemon,
+  runtime: Runtime,
+  away: Away,
+  place: Place,
+  view: WorkspaceView,
+  row: HandoffRow,
+): Promise<void> {
+  try {
+    const taken = await takeCheckpoint(
+      daemon,
+      takeRequest(away.repository, place, view, "live", away.request, false),
+      away.tally.steps,
+    )
+    const context = { steps: away.tally.steps, signal: away.signal }
+    const published = { repository: away.repository, taken, context, handoff: row }
+    away.tally.bytesSent += await publishLive(daemon, runtime, published)
+  } catch (error) {
+    away.tally.steps({
+      type: "notice",
+      text: `copying ahead failed (${toAppError(error).message}); the sealed checkpoint carries everything`,
+    })
+  }
+}
+
+/** Upper bound of what will arrive, for the target's disk check. */
+async function sizeOf(daemon: Daemon, away: Away): Promise<number> {
+  void daemon
+  void away
+  return 0
+}
+
+/** Asks the target, through the gateway, whether it can take this; its words for the person are kept. */
+async function preflightOf(daemon: Daemon, target: HostInfo, request: PreflightRequest, tally: Tally): Promise<void> {
+  if (target.kind === "laptop") return
+  const answer = await userGateway(daemon).preflight(target.name, request)
+  tally.notices.push(...answer.notices)
+}
+
+export interface Moving {
+  readonly id: HandoffId
+  readonly directory: string
+  readonly tally: Tally
+  readonly signal: AbortSignal
+  /** `continue`: a failure leaves the hand-off as it is; the user decides. */
+  readonly keepOnFailure?: boolean
+}
+
+/** Drives an open hand-off to its end and describes it. A failure before `owned` that trying again can't mend is undone. */
+export async function finishMove(daemon: Daemon, runtime: Runtime, moving: Moving): Promise<MoveOutput> {
+  const { id, tally, signal } = moving
+  try {
+    const row = await advance(daemon, runtime, id, tally.steps, signal)
+    if (row.state !== "live" && row.state !== "done") throw await stillWaiting(daemon, row)
+    return await handoffOutput(daemon, row, moving.directory, tally)
+  } catch (error) {
+    if (moving.keepOnFailure === true) throw toAppError(error)
+    throw await afterFailure(daemon, runtime, id, toAppError(error), tally.steps)
+  }
+}
+
+async function stillWaiting(daemon: Daemon, row: HandoffRow): Promise<AppError> {
+  const view = await userGateway(daemon).workspace(row.workspace)
+  if (row.state === "abandoned")
+    return new AppError("closed", `hand-off ${row.id} was abandoned`, {
+      hint: "decamp status says where everything is",
+    })
+  const waitsFor = row.state === "open" || row.state === "copying" ? view.sourceName : view.targetName
+  return new AppError(
+    "unreachable",
+    `${waitsFor ?? "the other host"} is not answering; the hand-off waits in state ${row.state}`,
+    {
+      hint: row.state === "owned" ? "decamp continue" : "decamp continue goes on; decamp abandon undoes it",
+      details: { handoff: row.id, state: row.state },
+    },
+  )
+}
+
+/** What is left after a failure: undone by itself where waiting does not help, otherwise the state and the two commands. */
+async function afterFailure(
+  daemon: Daemon,
+  runtime: Runtime,
+  id: HandoffId,
+  error: AppError,
+  steps: StepListener,
+): Promise<AppError> {
+  const row = await userGateway(daemon)
+    .handoff(id)
+    .then((answer) => answer.handoff)
+    .catch(() => null)
+  if (
+    row === null ||
+    row.state === "owned" ||
+    row.state === "live" ||
+    row.state === "done" ||
+    row.state === "abandoned"
+  )
+    return error
+  const isBeforeSeal = row.state === "open" || row.state === "copying"
+  if (error.code === "unreachable" || (error.code === "interrupted" && !isBeforeSeal)) {
+    return new AppError(
+      error.code,
+      `${error.message}; ${row.state === "sealed" || row.state === "staged" ? "the agents here stay stopped until you choose" : "nothing has moved"}`,
+      {
+        cause: error,
+        hint: "decamp continue goes on from here; decamp abandon undoes it",
+        details: { ...error.details, handoff: id, state: row.state },
+      },
+    )
+  }
+  const undone = await undo(daemon, runtime, id, steps)
+  const end = undone.isUndone
+    ? "nothing was changed"
+    : `undoing it failed (${undone.reason ?? "?"}): decamp status says where it stands`
+  return new AppError(error.code, `${error.message}; ${end}`, {
+    cause: error,
+    hint: error.hint,
+    details: error.details,
+  })
+}

@@ -1,0 +1,170 @@
+/** The daemon's own routes on the user socket (protocol/local-api.ts). Who may open the socket is the user. */
+import { Hono } from "hono"
+import type { ContentfulStatusCode } from "hono/utils/http-status"
+import type { z } from "zod"
+import { BLOCKING_STATES } from "../../handoff/record.ts"
+import { errorBody, streamAnswer } from "../../lib/ndjson.ts"
+import type { StepListener } from "../../lib/steps.ts"
+import { AppError, httpStatusOf, toAppError } from "../../protocol/errors.ts"
+import { PROTOCOL_HEADER } from "../../protocol/gateway-api.ts"
+import {
+  pullRequestSchema,
+  pushRequestSchema,
+  reclaimLocalRequestSchema,
+  sessionExportRequestSchema,
+  sessionImportRequestSchema,
+  stopRequestSchema,
+  workspaceRequestSchema,
+} from "../../protocol/local-api.ts"
+import { DECAMP_VERSION, OUTPUT_SCHEMA, PROTOCOL_VERSION } from "../../protocol/version.ts"
+import type { Daemon } from "../daemon.ts"
+import { newTally, type Tally } from "../move-output.ts"
+import { pull } from "../pull.ts"
+import { push } from "../push.ts"
+import { abandonMove, continueMove, reclaim } from "../recover.ts"
+import type { Runtime } from "../runtime.ts"
+import { exportSession, importSession } from "../sessions.ts"
+import { sessions, status } from "../status.ts"
+import { userGateway } from "../workspace.ts"
+
+export interface LocalRoutes {
+  readonly daemon: Daemon
+  readonly runtime: Runtime
+  /** Socket of an outside gateway, null when it is embedded. */
+  readonly gatewaySocket: string | null
+  readonly isBusy: () => boolean
+  /** Ends the daemon, after the answer. Answers the names of what was stopped. */
+  readonly stop: () => Promise<string[]>
+}
+
+/** Refuses a client of another protocol and every body that is not what the schema says. */
+export function localRoutes(routes: LocalRoutes): Hono {
+  const { daemon } = routes
+  const app = new Hono()
+  app.onError((error, context) => failure(error, (body, code) => context.json(body, code)))
+  app.notFound((context) =>
+    failure(new AppError("not_found", "there is no such route"), (body, code) => context.json(body, code)),
+  )
+  app.use(async (context, next) => {
+    const sent = context.req.header(PROTOCOL_HEADER)
+    if (sent !== undefined && sent !== String(PROTOCOL_VERSION)) {
+      throw new AppError("protocol_mismatch", `this daemon speaks protocol ${PROTOCOL_VERSION}, the client ${sent}`, {
+        hint: "decamp stop, then try again",
+      })
+    }
+    await next()
+  })
+  app.get("/local/hello", (context) =>
+    context.json({
+      version: DECAMP_VERSION,
+      protocol: PROTOCOL_VERSION,
+      pid: process.pid,
+      hostName: daemon.identity.name,
+      hostId: daemon.identity.host,
+      gateway: routes.gatewaySocket,
+      isBusy: routes.isBusy(),
+    }),
+  )
+  moveRoutes(app, routes)
+  questionRoutes(app, routes)
+  return app
+}
+
+function moveRoutes(app: Hono, { daemon, runtime }: LocalRoutes): void {
+  const moving = <T>(
+    path: string,
+    schema: z.ZodType<T>,
+    work: (request: T, tally: Tally, signal: AbortSignal) => Promise<unknown>,
+  ): void => {
+    app.post(path, async (context) => {
+      const request = parsed(schema, await context.req.json().catch(() => null), path)
+      return streamAnswer(
+        async (listener: StepListener, signal) => await work(request, newTally(listener, daemon.nowMs), signal),
+        logFailure(daemon, path),
+      )
+    })
+  }
+  moving(
+    "/local/push",
+    pushRequestSchema,
+    async (request, tally, signal) => await push(daemon, runtime, request, tally, signal),
+  )
+  moving(
+    "/local/pull",
+    pullRequestSchema,
+    async (request, tally, signal) => await pull(daemon, runtime, request, tally, signal),
+  )
+  moving(
+    "/local/continue",
+    workspaceRequestSchema,
+    async (request, tally, signal) => await continueMove(daemon, runtime, request, tally, signal),
+  )
+  moving(
+    "/local/abandon",
+    workspaceRequestSchema,
+    async (request, tally, signal) => await abandonMove(daemon, runtime, request, tally, signal),
+  )
+  moving(
+    "/local/reclaim",
+    reclaimLocalRequestSchema,
+    async (request, tally, signal) => await reclaim(daemon, runtime, request, tally, signal),
+  )
+}
+
+function questionRoutes(app: Hono, routes: LocalRoutes): void {
+  const { daemon } = routes
+  const asking = <T>(path: string, schema: z.ZodType<T>, work: (request: T) => Promise<object>): void => {
+    app.post(path, async (context) =>
+      context.json(await work(parsed(schema, await context.req.json().catch(() => null), path))),
+    )
+  }
+  asking("/local/status", workspaceRequestSchema, async (request) => await status(daemon, request))
+  asking("/local/sessions", workspaceRequestSchema, async (request) => await sessions(daemon, request))
+  asking("/local/sessions/export", sessionExportRequestSchema, async (request) => await exportSession(daemon, request))
+  asking("/local/sessions/import", sessionImportRequestSchema, async (request) => await importSession(daemon, request))
+  asking("/local/stop", stopRequestSchema, async ({ force }) => {
+    if (!force) await refuseWhileMoving(daemon)
+    return { schema: OUTPUT_SCHEMA, result: "done", stopped: await routes.stop() }
+  })
+}
+
+/** `stop` waits for nobody: a hand-off that is under way must be finished or undone first. */
+async function refuseWhileMoving(daemon: Daemon): Promise<void> {
+  const views = await userGateway(daemon)
+    .workspaces()
+    .catch(() => [])
+  const open = views.find((view) => view.handoff !== null && BLOCKING_STATES.includes(view.handoff.state))
+  if (open?.handoff === null || open === undefined) return
+  throw new AppError("handoff_open", `a hand-off of ${open.workspace.name} is in state ${open.handoff.state}`, {
+    hint: "decamp continue or decamp abandon first; --force stops anyway, and it goes on when the daemon starts again",
+    details: { handoff: open.handoff.id, state: open.handoff.state },
+  })
+}
+
+function logFailure(daemon: Daemon, path: string): (error: AppError) => void {
+  return (error) =>
+    daemon.log("request failed", {
+      path,
+      code: error.code,
+      message: error.message,
+      ...(error.code === "internal" ? { stack: stackOf(error) } : {}),
+    })
+}
+
+function stackOf(error: AppError): string {
+  const cause = error.cause instanceof Error ? error.cause : error
+  return cause.stack ?? ""
+}
+
+/** @throws {AppError} invalid_request naming the first field that is wrong */
+export function parsed<T>(schema: z.ZodType<T>, body: unknown, path: string): T {
+  const result = schema.safeParse(body)
+  if (result.success) return result.data
+  const issue = result.error.issues[0]
+  throw new AppError("invalid_request", `${path}: ${issue?.path.join(".") ?? ""} ${issue?.message ?? "is wrong"}`)
+}
+
+export function failure(error: unknown, json: (body: object, status: ContentfulStatusCode) => Response): Response {
+  const known = toAppError(error)
+  return json({ error: errorBody(known) }, httpStatusOf(known.code) as ContentfulStatusCode)
+}

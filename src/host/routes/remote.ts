@@ -1,0 +1,103 @@
+/** What the gateway asks of a host that it can call. Every request carries the token that only the two of them know. */
+import { Hono } from "hono"
+import { streamAnswer } from "../../lib/ndjson.ts"
+import type { StepEvent, StepListener } from "../../lib/steps.ts"
+import { AppError } from "../../protocol/errors.ts"
+import { preflightRequestSchema, type PreflightAnswer, type PreflightRequest } from "../../protocol/gateway-api.ts"
+import { wordSchema } from "../../protocol/handoff.ts"
+import { DECAMP_VERSION, PROTOCOL_VERSION } from "../../protocol/version.ts"
+import type { Daemon } from "../daemon.ts"
+import { arrivingAt, preflightSource, preflightTarget } from "../preflight.ts"
+import type { Runtime } from "../runtime.ts"
+import { failure, parsed } from "./local.ts"
+
+export interface RemoteRoutes {
+  readonly daemon: Daemon
+  readonly runtime: Runtime
+  /** Token of the gateway's requests. */
+  readonly inboundToken: string
+}
+
+export function remoteRoutes({ daemon, runtime, inboundToken }: RemoteRoutes): Hono {
+  const app = new Hono()
+  app.onError((error, context) => failure(error, (body, code) => context.json(body, code)))
+  app.notFound((context) =>
+    failure(new AppError("not_found", "there is no such route"), (body, code) => context.json(body, code)),
+  )
+  app.use(async (context, next) => {
+    if (!sameToken(context.req.header("authorization") ?? "", `Bearer ${inboundToken}`)) {
+      throw new AppError("wrong_token", "this host takes requests of its gateway only")
+    }
+    await next()
+  })
+  app.get("/hello", (context) =>
+    context.json({
+      host: daemon.identity.host,
+      incarnation: daemon.identity.incarnation,
+      version: DECAMP_VERSION,
+      protocol: PROTOCOL_VERSION,
+      nowMs: daemon.nowMs(),
+      platform: `${process.platform}-${process.arch}`,
+    }),
+  )
+  app.post("/preflight", async (context) => {
+    const request = parsed(preflightRequestSchema, await context.req.json().catch(() => null), "/preflight")
+    return context.json(await preflight(daemon, request, context.req.raw.signal))
+  })
+  app.post("/word", async (context) => {
+    const word = parsed(wordSchema, await context.req.json().catch(() => null), "/word")
+    return streamAnswer(
+      async (listener, signal) => {
+        const answer = await runtime.word(word, { steps: asRemote(daemon.identity.name, listener), signal })
+        const isActed = answer.answer === "accepted"
+        return { outcome: isActed ? "acted" : answer.answer === "closed" ? "closed" : "nothing" }
+      },
+      (error) =>
+        daemon.log("word failed", { word: word.word, handoff: word.id, code: error.code, message: error.message }),
+    )
+  })
+  return app
+}
+
+/** This host's steps carry its name; its bytes on the wire are its own affair. */
+function asRemote(name: string, listener: StepListener): StepListener {
+  return (event: StepEvent) => {
+    switch (event.type) {
+      case "start":
+      case "progress":
+      case "end":
+        listener({ ...event, step: `${name}: ${event.step}` })
+        return
+      case "notice":
+        listener({ ...event, text: `${name}: ${event.text}` })
+        return
+      case "sent":
+      case "received":
+        return
+      case "state":
+      case "outcomes":
+      case "left":
+      case "backup":
+        listener(event)
+        return
+    }
+  }
+}
+
+async function preflight(daemon: Daemon, request: PreflightRequest, signal: AbortSignal): Promise<PreflightAnswer> {
+  const { arriving, leaving, workspace } = request
+  if (leaving !== null) {
+    const place = daemon.store.place(workspace)
+    if (place === null)
+      throw new AppError("unknown_workspace", `workspace ${workspace} does not lie on ${daemon.identity.name}`)
+    return await preflightSource(daemon, place, { ...leaving, signal, notice: () => {} })
+  }
+  if (arriving === null) return { notices: [], needs: [], directory: null }
+  const target = await arrivingAt(daemon, workspace, arriving.name)
+  return { notices: await preflightTarget(daemon, arriving, target), needs: [], directory: target.directory }
+}
+
+function sameToken(one: string, other: string): boolean {
+  const digest = (text: string): Buffer => new Bun.CryptoHasher("sha256").update(text).digest()
+  return crypto.timingSafeEqual(digest(one), digest(other))
+}

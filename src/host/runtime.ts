@@ -1,0 +1,167 @@
+/** Carries out what `src/handoff` decides: journal first (fsynced), then the effects, then their completions. */
+import { wordFor } from "../handoff/words.ts"
+import { onEvent, onRestart, redo } from "../handoff/host-events.ts"
+import { entryOf, unknownJournal, type Step, type WordAnswer } from "../handoff/host.ts"
+import { onWord } from "../handoff/host-words.ts"
+import { ALL_RULES } from "../handoff/rules.ts"
+import type { StepListener } from "../lib/steps.ts"
+import { toAppError, type AppError } from "../protocol/errors.ts"
+import type { HostWork } from "../protocol/gateway-api.ts"
+import type { HandoffRow, HostJournal, Word, WorkspaceRow } from "../protocol/handoff.ts"
+import type { CheckpointId, WorkspaceId } from "../protocol/ids.ts"
+import type { Daemon } from "./daemon.ts"
+import { carryOut, type Completion } from "./effects.ts"
+
+export interface Context {
+  readonly steps: StepListener
+  readonly signal: AbortSignal
+}
+
+export interface Runtime {
+  /** Acts on a word, to the end of what it causes here. @throws {AppError} what the leg failed with */
+  word(word: Word, context: Context): Promise<WordAnswer>
+  /** This host's next step of a row, when it has one: answers false when somebody else must move. */
+  take(row: HandoffRow, workspace: WorkspaceRow, context: Context): Promise<boolean>
+  /** At start: fences as journaled, and every unfinished leg goes on from its phase. Failures are logged. */
+  restart(): Promise<void>
+  /** What a laptop learned by asking: epochs and words. Failures are logged. */
+  heard(work: HostWork): Promise<void>
+  /** This host's own commit became the head. */
+  committed(workspace: WorkspaceId, head: CheckpointId): Promise<void>
+  isBusy(): boolean
+}
+
+const SILENT: Context = { steps: () => {}, signal: new AbortController().signal }
+
+type Move = (journal: HostJournal) => Step
+
+export function startRuntime(daemon: Daemon): Runtime {
+  const queue = workQueue()
+
+  const journalOf = (workspace: WorkspaceId): HostJournal =>
+    daemon.store.journal(workspace) ?? unknownJournal(workspace)
+
+  async function perform(workspace: WorkspaceId, first: Move, context: Context): Promise<WordAnswer | null> {
+    return await queue.alone(workspace, async () => await performAlone(daemon, journalOf, workspace, first, context))
+  }
+
+  async function quietly(workspace: WorkspaceId, move: Move): Promise<void> {
+    try {
+      await perform(workspace, move, SILENT)
+    } catch (error) {
+      const { code, message } = toAppError(error)
+      daemon.log("a hand-off step failed and will be tried again", { workspace, code, message })
+    }
+  }
+
+  return {
+    async word(word, context) {
+      const answer = await perform(word.workspace, (journal) => onWord(journal, word, daemon.facts), context)
+      return answer ?? { answer: "ignored" }
+    },
+    async take(row, workspace, context) {
+      const word = wordFor(row, workspace, daemon.identity)
+      if (word !== null) {
+        await this.word(word, context)
+        return true
+      }
+      const entry = entryOf(journalOf(row.workspace), row.id)
+      if (entry === null || !isMyTurn(daemon, row)) return false
+      await perform(
+        row.workspace,
+        (journal) => ({ journal, effects: redo(journal, entry, daemon.facts, ALL_RULES) }),
+        context,
+      )
+      return true
+    },
+    async restart() {
+      for (const journal of daemon.store.journals())
+        await quietly(journal.workspace, (known) => onRestart(known, daemon.facts))
+    },
+    async heard(work) {
+      for (const { id, generation, epoch } of work.workspaces) {
+        if (daemon.store.journal(id) === null) continue
+        await quietly(id, (journal) => onEvent(journal, { event: "heard-epoch", generation, epoch }, daemon.facts))
+      }
+      for (const { handoff, workspace } of work.items) {
+        const word = wordFor(handoff, workspace, daemon.identity)
+        if (word !== null) await quietly(workspace.id, (journal) => onWord(journal, word, daemon.facts))
+      }
+    },
+    async committed(workspace, head) {
+      await perform(workspace, (journal) => onEvent(journal, { event: "committed", head }, daemon.facts), SILENT)
+    },
+    isBusy: () => queue.isBusy(),
+  }
+}
+
+interface WorkQueue {
+  /** Runs one piece of work at a time for each key. */
+  alone<T>(key: string, work: () => Promise<T>): Promise<T>
+  isBusy(): boolean
+}
+
+function workQueue(): WorkQueue {
+  const tails = new Map<string, Promise<unknown>>()
+  let running = 0
+  return {
+    async alone(key, work) {
+      const before = tails.get(key) ?? Promise.resolve()
+      const mine = before.then(work, work)
+      const settled = mine.catch(() => {})
+      tails.set(key, settled)
+      running += 1
+      try {
+        return await mine
+      } finally {
+        running -= 1
+        if (tails.get(key) === settled) tails.delete(key)
+      }
+    },
+    isBusy: () => running > 0,
+  }
+}
+
+/** A laptop that staged flips by itself: no word tells it to. */
+function isMyTurn(daemon: Daemon, row: HandoffRow): boolean {
+  return row.state === "staged" && row.target === daemon.identity.host && !daemon.facts.canBeCalled
+}
+
+/**
+ * The first move and everything that follows from it, in order. A refused request is fed back like any completion; the first
+ * failure is thrown at the end, to whoever waits.
+ */
+async function performAlone(
+  daemon: Daemon,
+  journalOf: (workspace: WorkspaceId) => HostJournal,
+  workspace: WorkspaceId,
+  first: Move,
+  context: Context,
+): Promise<WordAnswer | null> {
+  const moves: Move[] = [first]
+  let answer: WordAnswer | null = null
+  let failure: AppError | null = null
+  for (let move = moves.shift(); move !== undefined; move = moves.shift()) {
+    const journal = journalOf(workspace)
+    const next = move(journal)
+    if (next.journal !== journal) daemon.store.saveJournal(next.journal)
+    for (const effect of next.effects) {
+      if (effect.effect === "answer") {
+        answer ??= effect.answer
+        continue
+      }
+      const done = await carryOut(daemon, next.journal, effect, context)
+      moves.push(...done.completions.map((completion) => moveOf(daemon, completion)))
+      if (done.failure === null) continue
+      failure ??= done.failure
+      break
+    }
+  }
+  if (failure !== null) throw failure
+  return answer
+}
+
+function moveOf(daemon: Daemon, completion: Completion): Move {
+  if ("word" in completion) return (journal) => onWord(journal, completion.word, daemon.facts)
+  return (journal) => onEvent(journal, completion.event, daemon.facts)
+}

@@ -1,0 +1,265 @@
+/** Wires the host daemon: of the user's own machine (user socket), or of a host that a gateway can call. */
+import { hostname } from "node:os"
+import { join } from "node:path"
+import { z } from "zod"
+import { opencodeAgent } from "../agents/opencode/agent.ts"
+import { hostApi, userApi, type HostApi, type UserApi } from "../client/gateway-client.ts"
+import { inProcessFetcher, unixFetcher, type Fetcher } from "../client/http.ts"
+import { lockFile, privateFolder, readTextIfExists } from "../lib/files.ts"
+import { errorBody } from "../lib/ndjson.ts"
+import { openLog, type Log } from "../lib/log.ts"
+import { stateFolder, userSocketPath, type Environment } from "../lib/folders.ts"
+import { prepareSocket, protectSocket, socketPath } from "../lib/platform.ts"
+import { AppError, httpStatusOf, toAppError } from "../protocol/errors.ts"
+import { hostIdSchema, nameSchema } from "../protocol/ids.ts"
+import { agentRegistry } from "./agents.ts"
+import type { Daemon } from "./daemon.ts"
+import { localRoutes } from "./routes/local.ts"
+import { remoteRoutes } from "./routes/remote.ts"
+import { startRuntime, type Runtime } from "./runtime.ts"
+import { openHostStore } from "./store/host-store.ts"
+
+/** What the daemon needs of a gateway in the same process; `src/main.ts` hands it over. */
+export interface EmbeddedGateway {
+  user(request: Request): Promise<Response>
+  isBusy(): boolean
+  stopHosts(): Promise<string[]>
+  stop(): Promise<void>
+}
+
+export type HostOptions =
+  | {
+      readonly kind: "laptop"
+      readonly stateFolder: string
+      readonly socket: string
+      readonly gatewaySocket: string | null
+    }
+  | { readonly kind: "local"; readonly root: string }
+
+const configSchema = z.object({
+  schema: z.literal(1),
+  host: hostIdSchema,
+  name: nameSchema,
+  gatewaySocket: z.string(),
+  token: z.string().min(16),
+  inboundToken: z.string().min(16),
+})
+
+const ASK_EVERY_MS = 30_000
+
+/**
+ * Reads the arguments of `decamp host serve [--root ROOT]`.
+ * @throws {AppError} usage
+ */
+export function hostOptions(argv: readonly string[], env: Environment): HostOptions {
+  const [flag, root, ...rest] = argv
+  if (flag === undefined) {
+    const gateway = env["DECAMP_GATEWAY"]
+    return {
+      kind: "laptop",
+      stateFolder: stateFolder(env),
+      socket: userSocketPath(env),
+      gatewaySocket: gateway === undefined || gateway === "" ? null : gateway,
+    }
+  }
+  if (flag !== "--root" || root === undefined || !root.startsWith("/") || rest.length > 0) {
+    throw new AppError("usage", "usage: decamp host serve [--root ABSOLUTE-DIRECTORY]")
+  }
+  return { kind: "local", root }
+}
+
+/** Runs until it is stopped (SIGTERM, SIGINT, POST /local/stop). Answers the exit code. */
+export async function serveHost(options: HostOptions, gateway: EmbeddedGateway | null): Promise<number> {
+  return options.kind === "local" ? await serveLocalHost(options.root) : await serveLaptop(options, gateway)
+}
+
+async function serveLocalHost(root: string): Promise<number> {
+  const state = join(root, "state")
+  const lock = lockFile(join(state, "daemon.lock"))
+  const config = await readConfig(join(state, "host.json"))
+  const log = openLog(`host ${config.name}`)
+  const fetcher = unixFetcher(config.gatewaySocket, { token: config.token })
+  const daemon = assemble({
+    state,
+    given: { host: config.host, name: config.name },
+    gateway: hostApi(fetcher),
+    user: null,
+    workFolder: join(root, "work"),
+    ownEnvironment: { HOME: join(root, "home"), PATH: process.env["PATH"] ?? "" },
+    log,
+  })
+  const runtime = startRuntime(daemon)
+  const app = remoteRoutes({ daemon, runtime, inboundToken: config.inboundToken })
+  const stopped = Promise.withResolvers<void>()
+  onSignals(() => stopped.resolve())
+  await runtime.restart()
+  const server = await listen(socketPath(join(state, "run"), "host.sock"), async (request) => await app.fetch(request))
+  log("listening", { pid: process.pid })
+  await stopped.promise
+  await server.stop(true)
+  daemon.store.close()
+  lock.release()
+  return 0
+}
+
+async function readConfig(path: string): Promise<z.infer<typeof configSchema>> {
+  const text = await readTextIfExists(path)
+  if (text === null)
+    throw new AppError("not_found", `${path} is missing: this is not the root of a host`, {
+      hint: "make one: decamp hosts add local NAME --root DIR",
+    })
+  const parsed = configSchema.safeParse(JSON.parse(text))
+  if (!parsed.success) throw new AppError("damaged_data", `${path} can't be read`, { cause: parsed.error })
+  return parsed.data
+}
+
+type Laptop = Extract<HostOptions, { kind: "laptop" }>
+
+async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): Promise<number> {
+  await privateFolder(options.stateFolder)
+  const lock = lockFile(join(options.stateFolder, "daemon.lock"))
+  const log = openLog("daemon")
+  const handle =
+    embedded === null
+      ? passOn(options.gatewaySocket ?? "")
+      : async (request: Request): Promise<Response> => await embedded.user(request)
+  const user = userApi(inProcessFetcher(handle))
+  let token = ""
+  const asHost: Fetcher = async (path, init) => await inProcessFetcher(handle, { token })(path, init)
+  const daemon = assemble({
+    state: options.stateFolder,
+    given: undefined,
+    gateway: hostApi(asHost),
+    user,
+    workFolder: null,
+    ownEnvironment: null,
+    log,
+  })
+  token = daemon.store.token() ?? ""
+  const runtime = startRuntime(daemon)
+  const stopped = Promise.withResolvers<void>()
+  onSignals(() => stopped.resolve())
+  let requests = 0
+  const stop = async (): Promise<string[]> => {
+    setTimeout(() => stopped.resolve(), 50)
+    return [...((await embedded?.stopHosts()) ?? []), daemon.identity.name]
+  }
+  const isBusy = (): boolean => requests > 1 || runtime.isBusy() || (embedded?.isBusy() ?? false)
+  const local = localRoutes({ daemon, runtime, gatewaySocket: options.gatewaySocket, isBusy, stop })
+  const register = async (): Promise<void> => {
+    const { host, incarnation, name } = daemon.identity
+    const answer = await user.registerHost({ host, incarnation, name })
+    token = answer.token
+    daemon.store.saveToken(token)
+    daemon.identity.name = answer.name
+  }
+  await register().catch((error: unknown) =>
+    log("the gateway can't be reached yet", { message: toAppError(error).message }),
+  )
+  const server = await listen(options.socket, async (request) => {
+    if (!new URL(request.url).pathname.startsWith("/local/")) return await handle(request)
+    requests += 1
+    try {
+      if (token === "") await register()
+      return await local.fetch(request)
+    } finally {
+      requests -= 1
+    }
+  })
+  void runtime.restart().then(async () => await askRegularly(daemon, runtime, stopped.promise))
+  log("listening", { pid: process.pid })
+  await stopped.promise
+  await server.stop(true)
+  await embedded?.stop()
+  daemon.store.close()
+  lock.release()
+  return 0
+}
+
+/** A laptop can't be called: it asks at start and then every 30 s what became of its hand-offs. */
+async function askRegularly(daemon: Daemon, runtime: Runtime, end: Promise<void>): Promise<void> {
+  let isOver = false
+  void end.then(() => (isOver = true))
+  while (!isOver) {
+    try {
+      await runtime.heard(await daemon.gateway.work())
+    } catch (error) {
+      daemon.log("asking the gateway failed", { message: toAppError(error).message })
+    }
+    await Promise.race([Bun.sleep(ASK_EVERY_MS), end])
+  }
+}
+
+/** Requests for an outside gateway go to its user socket as they are. */
+function passOn(gatewaySocket: string): (request: Request) => Promise<Response> {
+  return async (request) => {
+    const url = new URL(request.url)
+    try {
+      return await fetch(`http://decamp${url.pathname}${url.search}`, {
+        method: request.method,
+        headers: request.headers,
+        body: request.body,
+        signal: request.signal,
+        redirect: "manual",
+        unix: gatewaySocket,
+      })
+    } catch (error) {
+      throw new AppError("unreachable", `the gateway does not answer at ${gatewaySocket}`, {
+        cause: error,
+        hint: "start it: decamp gateway serve",
+      })
+    }
+  }
+}
+
+interface Parts {
+  readonly state: string
+  readonly given: { readonly host: string; readonly name: string } | undefined
+  readonly gateway: HostApi
+  readonly user: UserApi | null
+  readonly workFolder: string | null
+  readonly ownEnvironment: Readonly<Record<string, string>> | null
+  readonly log: Log
+}
+
+function assemble(parts: Parts): Daemon & { identity: { name: string } } {
+  const store = openHostStore(parts.state, parts.given)
+  const identity = store.identity(hostname().split(".")[0] || "laptop")
+  return {
+    store,
+    identity,
+    agents: agentRegistry([opencodeAgent()]),
+    gateway: parts.gateway,
+    user: parts.user,
+    facts: { canBeCalled: parts.workFolder !== null, incarnation: identity.incarnation },
+    stateFolder: parts.state,
+    workFolder: parts.workFolder,
+    ownEnvironment: parts.ownEnvironment,
+    log: parts.log,
+    nowMs: () => Date.now(),
+  }
+}
+
+/** Serves on a unix socket that only this user can open. */
+async function listen(
+  socket: string,
+  handle: (request: Request) => Promise<Response>,
+): Promise<{ stop(now: boolean): Promise<void> }> {
+  await prepareSocket(socket)
+  const server = Bun.serve({
+    unix: socket,
+    maxRequestBodySize: Number.MAX_SAFE_INTEGER,
+    fetch: handle,
+    error(error) {
+      const known = toAppError(error)
+      return Response.json({ error: errorBody(known) }, { status: httpStatusOf(known.code) })
+    },
+  })
+  await protectSocket(socket)
+  return server
+}
+
+function onSignals(end: () => void): void {
+  process.once("SIGTERM", end)
+  process.once("SIGINT", end)
+}

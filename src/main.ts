@@ -1,0 +1,35 @@
+/** Picks the role: CLI, host daemon or gateway. The only file that joins roles; each is loaded only when it runs. */
+import { join } from "node:path"
+
+const argv = process.argv.slice(2)
+
+/** How this program starts itself again: the compiled binary alone, or Bun with this file. */
+const selfArgv: readonly [string, ...string[]] = import.meta.path.startsWith("/$bunfs/")
+  ? [process.execPath]
+  : [process.execPath, import.meta.path]
+
+async function main(): Promise<number> {
+  if (process.platform === "win32") {
+    process.stderr.write("decamp does not run on Windows; use it inside WSL 2\n")
+    return 2
+  }
+  if (argv[0] === "host" && argv[1] === "serve") return await serveHostRole()
+  if (argv[0] === "gateway" && argv[1] === "serve") {
+    const { gatewayRole } = await import("./gateway/start.ts")
+    return await gatewayRole(argv.slice(2), { selfArgv })
+  }
+  const { runCli } = await import("./cli/start.ts")
+  return await runCli(argv, { selfArgv })
+}
+
+/** A laptop without a configured gateway carries the gateway in the same process; they talk in-process. */
+async function serveHostRole(): Promise<number> {
+  const { hostOptions, serveHost } = await import("./host/start.ts")
+  const options = hostOptions(argv.slice(2), process.env)
+  if (options.kind === "local" || options.gatewaySocket !== null) return await serveHost(options, null)
+  const { startGateway } = await import("./gateway/start.ts")
+  const gateway = await startGateway({ stateDir: join(options.stateFolder, "gateway"), selfArgv })
+  return await serveHost(options, gateway)
+}
+
+process.exitCode = await main()
