@@ -67,17 +67,28 @@ function onStage(journal: HostJournal, word: StageWord, rules: Rules): Step {
   const known = entryOf(journal, word.id)
   if (known !== null) return { journal, effects: [ACCEPTED, ...redoTarget(known, word, rules)] }
   if (!mayStage(journal, word, rules)) return answer(journal, { answer: "ignored" })
-  const older = journal.entries.find((entry) => entry.seq < word.seq && isUnsettled(entry))
-  if (rules.resolveFirst && older !== undefined) {
-    const { effects } = answer(journal, { answer: "resolve_first", id: older.id })
-    return { journal, effects: [...effects, { effect: "ask", id: older.id }] }
-  }
+  const older = olderUnsettled(journal, word)
+  if (rules.resolveFirst && older !== null) return resolveFirst(journal, older)
   return { journal, effects: [ACCEPTED, ...stopTurns(word.id, rules), { effect: "backup", word }] }
 }
 
-/** A target that is live owner, or has heard of a newer epoch, must not be overwritten by a word from before. */
+/**
+ * A target that is live owner, or has heard of a newer epoch or of a newer hand-off, must not be overwritten by a word from
+ * before: what is open now is the newest, so the older one was closed at the gateway long ago.
+ */
 export function mayStage(journal: HostJournal, word: StageWord, rules: Rules): boolean {
-  return !rules.stageEpoch || (!isLiveOwner(journal) && word.epoch >= journal.seenEpoch)
+  if (!rules.stageEpoch) return true
+  const isNewest = journal.entries.every((entry) => entry.seq <= word.seq)
+  return !isLiveOwner(journal) && word.epoch >= journal.seenEpoch && isNewest
+}
+
+function olderUnsettled(journal: HostJournal, word: Word): JournalEntry | null {
+  return journal.entries.find((entry) => entry.seq < word.seq && isUnsettled(entry)) ?? null
+}
+
+function resolveFirst(journal: HostJournal, older: JournalEntry): Step {
+  const { effects } = answer(journal, { answer: "resolve_first", id: older.id })
+  return { journal, effects: [...effects, { effect: "ask", id: older.id }] }
 }
 
 /** A target that is live waits only for the gateway's receipt: nothing of it can be undone any more. */
@@ -189,8 +200,10 @@ function onAbandoned(journal: HostJournal, word: Extract<Word, { word: "abandone
   if (isClosed(journal, word, rules)) return answer(journal, { answer: "closed" })
   const entry = entryOf(journal, word.id)
   if (entry === null) {
-    const next = closed(journal, word.seq, rules)
-    return answer(next, { answer: "closed" })
+    // One number stands for everything closed: it can't pass a hand-off that is still open here.
+    const older = olderUnsettled(journal, word)
+    if (older !== null) return resolveFirst(journal, older)
+    return answer(closed(journal, word.seq, rules), { answer: "closed" })
   }
   if (entry.role === "source") {
     if (!rules.twoStepRelease) return lifted(journal, word, journal.knownHead, rules)

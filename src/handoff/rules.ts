@@ -9,7 +9,7 @@ const RULES = {
   fenceKeyed: "`released` lifts only the fence that carries the same hand-off id",
   closedOnce: "a word about a hand-off that is closed here changes nothing",
   liveStaged: "`owned` lifts a fence only at a target in phase staged that has heard of no newer epoch",
-  stageEpoch: "`stage` is for fenced hosts that have heard of no newer epoch",
+  stageEpoch: "`stage` is for fenced hosts that have heard of no newer epoch and no newer hand-off",
   stageDrain: "no turn runs when a target starts to change the tree",
   incarnation: "a host without its disk is another host",
   headAtSeal: "the sealed checkpoint is the head from `sealed` on",

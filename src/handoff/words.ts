@@ -67,7 +67,7 @@ function wordForTarget(row: HandoffRow, workspace: WorkspaceRow, base: WordBase)
     case "superseded":
       return wordForSuperseded(row, workspace, base)
     case "abandoned":
-      return row.targetUndone ? null : { word: "abandoned", ...base }
+      return { word: "abandoned", ...base }
   }
 }
 

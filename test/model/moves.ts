@@ -1,0 +1,260 @@
+/** Every move that is possible in a state, and the invariants that a state alone can show to be broken. */
+import { onEvent } from "../../src/handoff/host-events.ts"
+import { blocking, visibleWorkspace } from "../../src/handoff/record.ts"
+import type { Request } from "../../src/handoff/request.ts"
+import { checkpointId, FIRST_WRITE_BIT, handoffId, identityOf, type ModelHost, type State } from "./state.ts"
+import {
+  apply,
+  crash,
+  deliverToGateway,
+  deliverToHost,
+  factsOf,
+  hostNamed,
+  isOwnerIdentity,
+  lose,
+  type Move,
+  presentIn,
+  remake,
+  runHost,
+  withHost,
+  withNews,
+  type World,
+} from "./world.ts"
+
+export function movesOf(world: World, state: State): Move[] {
+  const moves: Move[] = []
+  for (const host of state.hosts) moves.push(...hostMoves(world, state, host))
+  moves.push(...deliveries(world, state), ...clientMoves(world, state))
+  return moves.filter((move) => move.state !== state)
+}
+
+const plain = (label: string, state: State): Move => ({ label, state, isFault: false, broken: null })
+const fault = (label: string, state: State): Move => ({ label, state, isFault: true, broken: null })
+
+function deliveries(world: World, state: State): Move[] {
+  return state.messages.flatMap((number): Move[] => {
+    const message = world.messages.list[number]!
+    if (message.to === "gateway") {
+      const { request } = message
+      const label = `gateway takes ${request.request}${"id" in request ? ` ${request.id}` : ""}${"by" in request ? byOf(request) : ""}`
+      return [{ label, isFault: false, ...deliverToGateway(world, state, request) }]
+    }
+    const host = hostNamed(state, message.to)
+    if (host === undefined || host.isGone || host.queue.length > 0 || host.events.length > 0) return []
+    const next = deliverToHost(world, state, host, message)
+    const isSame = next.messages === state.messages && hostNamed(next, host.name)!.journal === host.journal
+    if (isSame && hostNamed(next, host.name)!.queue.length === 0) return []
+    const what =
+      "word" in message ? `${message.word.word} ${message.word.id}` : `${message.event.event}${eventId(message.event)}`
+    return [plain(`${host.name} hears ${what}`, next)]
+  })
+}
+
+function byOf(request: Request): string {
+  if (!("by" in request)) return ""
+  return request.by === "gateway" ? " of the gateway" : ` of ${request.by.incarnation}`
+}
+
+const eventId = (event: object): string => ("id" in event ? ` ${String(event.id)}` : "")
+
+function hostMoves(world: World, state: State, host: ModelHost): Move[] {
+  const { configuration } = world
+  const { ghost } = state
+  const moves: Move[] = []
+  if (host.isGone) {
+    if (configuration.mayRemake) {
+      moves.push(fault(`${host.name} is made again`, withNews(world, withHost(state, remake(host)))))
+    }
+    return moves
+  }
+  if (host.queue.length > 0 || host.events.length > 0) moves.push({ ...runHost(world, state, host), isFault: false })
+  // A turn that doesn't end: the list ends there, and the failure goes to whoever waits.
+  if (host.hasTurn && host.queue[0]?.effect === "drain") {
+    moves.push(fault(`${host.name} cannot end its turn`, withHost(state, { ...host, queue: [], events: [] })))
+  }
+  moves.push(...userMoves(world, state, host))
+  if (ghost.crashes < configuration.crashes && configuration.crashesAt.includes(host.name)) {
+    moves.push(fault(`${host.name} restarts`, crash(world, state, host)))
+  }
+  if (ghost.losses < configuration.losses && configuration.lossesOf.includes(host.name)) {
+    moves.push(fault(`${host.name} is lost`, lose(state, host)))
+  }
+  return moves
+}
+
+function userMoves(world: World, state: State, host: ModelHost): Move[] {
+  const { configuration } = world
+  const { ghost } = state
+  const moves: Move[] = []
+  const canWrite = ghost.writes < configuration.writes
+  if (canWrite && !host.hasTurn && !host.hasMarkers) {
+    moves.push(plain(`${host.name} starts a turn`, withHost(state, { ...host, hasTurn: true })))
+  }
+  const bit = 1 << (FIRST_WRITE_BIT + ghost.writes + ghost.edits)
+  if (canWrite && host.hasTurn && !host.isHalf) {
+    const written = { ...host, content: host.content | bit, own: host.isTentative ? host.own : host.own | bit }
+    const accepted = isOwnerIdentity(state, identityOf(host).incarnation) ? ghost.accepted | bit : ghost.accepted
+    const next = { ...ghost, writes: ghost.writes + 1, made: ghost.made | bit, accepted }
+    moves.push(plain(`${host.name}'s turn writes`, { ...withHost(state, written), ghost: next }))
+  }
+  if (ghost.edits < configuration.edits && configuration.editsAt.includes(host.name) && !host.isHalf) {
+    const edited = { ...host, content: host.content | bit, own: host.isTentative ? host.own : host.own | bit }
+    const next = { ...ghost, edits: ghost.edits + 1, made: ghost.made | bit }
+    // An edit while the tree is being changed needs a check of each file; that is tested elsewhere.
+    if (host.queue.length === 0 && host.events.length === 0) {
+      moves.push(fault(`the user edits at ${host.name}`, { ...withHost(state, edited), ghost: next }))
+    }
+  }
+  if (ghost.cancels < configuration.cancels) moves.push(...cancelMoves(world, state, host))
+  if (ghost.autosyncs < configuration.autosyncs) moves.push(...autosyncMoves(world, state, host))
+  return moves
+}
+
+function cancelMoves(world: World, state: State, host: ModelHost): Move[] {
+  if (host.queue.length > 0 || host.events.length > 0) return []
+  return host.journal.entries
+    .filter((entry) => entry.role === "source")
+    .map((entry) => {
+      const step = onEvent(host.journal, { event: "cancelled", id: entry.id }, factsOf(host), world.configuration.rules)
+      const next = { ...state, ghost: { ...state.ghost, cancels: state.ghost.cancels + 1 } }
+      return fault(`the user breaks ${entry.id} off at ${host.name}`, apply(world, next, host, step))
+    })
+}
+
+/** The owner captures a live checkpoint and sends its commit, which may arrive whenever. */
+function autosyncMoves(world: World, state: State, host: ModelHost): Move[] {
+  const { journal } = host
+  if (journal.fence !== "none" || journal.ownEpoch === null || host.isHalf) return []
+  const { ghost } = state
+  const request: Request = {
+    request: "commit",
+    by: identityOf(host),
+    epoch: journal.ownEpoch,
+    checkpoint: {
+      id: checkpointId(`c${ghost.captures}`),
+      epoch: journal.ownEpoch,
+      parent: journal.knownHead,
+      kind: "live",
+      blobsVerified: true,
+    },
+  }
+  const next = {
+    ...state,
+    contents: [...state.contents, host.content],
+    messages: world.messages.add(state.messages, { to: "gateway", request }),
+    ghost: { ...ghost, autosyncs: ghost.autosyncs + 1, captures: ghost.captures + 1 },
+  }
+  return [plain(`${host.name} captures ${request.checkpoint.id} and commits`, next)]
+}
+
+function clientMoves(world: World, state: State): Move[] {
+  const { configuration } = world
+  const moves: Move[] = []
+  const workspace = visibleWorkspace(state.record)
+  const owner = state.hosts.find((host) => identityOf(host).incarnation === workspace.ownerIncarnation)
+  for (const { id, to } of configuration.opens) {
+    const target = hostNamed(state, to)
+    if (state.ghost.composed.includes(id) || owner === undefined || target === undefined) continue
+    if (target.isGone || owner.name === to) continue
+    const request: Request = {
+      request: "open",
+      id: handoffId(id),
+      kind: "push",
+      source: identityOf(owner),
+      target: identityOf(target),
+      epoch: workspace.epoch,
+      openedBy: "user",
+      protocol: 1,
+    }
+    const messages = world.messages.add(state.messages, { to: "gateway", request })
+    const ghost = { ...state.ghost, composed: [...state.ghost.composed, id].toSorted() }
+    moves.push(plain(`a client asks ${id} ${owner.name}→${to}`, { ...state, messages, ghost }))
+  }
+  for (const id of configuration.abandons) moves.push(...abandonMoves(world, state, id))
+  if (state.ghost.reclaims < configuration.reclaims) {
+    for (const name of configuration.reclaimsBy) moves.push(...reclaimMoves(world, state, name))
+  }
+  return moves
+}
+
+function abandonMoves(world: World, state: State, id: string): Move[] {
+  const isKnown = state.ghost.composed.includes(id) || state.record.handoffs.some((row) => row.id === id)
+  if (!isKnown) return []
+  const request: Request = { request: "abandon", id: handoffId(id), closedBy: "user" }
+  return [{ label: `a client abandons ${id}`, isFault: false, ...deliverToGateway(world, state, request) }]
+}
+
+function reclaimMoves(world: World, state: State, name: string): Move[] {
+  const by = hostNamed(state, name)
+  if (by === undefined || by.isGone) return []
+  const workspace = visibleWorkspace(state.record)
+  const owner = state.hosts.find((host) => identityOf(host).incarnation === workspace.ownerIncarnation)
+  const isLost = owner === undefined || owner.isGone
+  const id = handoffId(`r${state.ghost.reclaims + 1}`)
+  const base = {
+    request: "reclaim" as const,
+    id,
+    by: identityOf(by),
+    epoch: workspace.epoch,
+    openedBy: "user",
+    lost: "",
+    protocol: 1,
+  }
+  const requests: Request[] = [
+    { ...base, proof: "fenced", isConfirmed: false },
+    // The user's word, where it may be given for a host that runs; else the provisioner's, which is true.
+    {
+      ...base,
+      proof: world.configuration.mayAttest ? "attested" : "destroyed",
+      isConfirmed: isLost || world.configuration.mayAttest,
+    },
+  ]
+  return requests.flatMap((request) => {
+    const { state: next, broken } = deliverToGateway(world, state, request)
+    if (next.record === state.record) return []
+    const row = next.record.handoffs.at(-1)
+    const wasAttested = state.ghost.wasAttested || (row?.proof === "attested" && !isLost)
+    const ghost = { ...next.ghost, reclaims: state.ghost.reclaims + 1, wasAttested }
+    return [{ label: `${name} reclaims as ${id}, ${row?.proof}`, isFault: false, broken, state: { ...next, ghost } }]
+  })
+}
+
+// --- invariants of a state --------------------------------------------------------------------------------------------------
+
+/** I1 and I2, or null. */
+export function brokenIn(state: State): string | null {
+  const { workspace } = state.record
+  for (const host of state.hosts) {
+    if (host.isGone) continue
+    const isOwner = identityOf(host).incarnation === workspace.ownerIncarnation
+    const isActive = !host.hasMarkers || host.hasTurn
+    const isOld = state.ghost.wasAttested && (host.journal.ownEpoch ?? 0) < workspace.epoch
+    if (isActive && !isOwner && !isOld) {
+      return `I1: ${host.name} ${host.hasTurn ? "runs a turn" : "accepts prompts"}, ${workspace.ownerIncarnation} is the owner of epoch ${workspace.epoch}`
+    }
+    if (host.isHalf && !host.hasMarkers) return `I2: ${host.name} accepts prompts on a half-applied tree`
+    const missing = state.ghost.accepted & ~(state.ghost.named | host.content)
+    if (isOwner && isLive(state, host) && !state.ghost.wasAttested && missing !== 0) {
+      return `I2: ${host.name} is live without the accepted writes ${missing.toString(2)}`
+    }
+  }
+  const gone = state.ghost.made & ~(state.ghost.vanished | presentIn(state))
+  return gone === 0 ? null : `I2: the only copy of ${gone.toString(2)} was destroyed`
+}
+
+function isLive(state: State, host: ModelHost): boolean {
+  return !host.hasMarkers && !host.isHalf && host.journal.ownEpoch === state.record.workspace.epoch
+}
+
+/** Where I3 wants to get to: one live owner, and nothing blocks the next hand-off. */
+export function isGoal(world: World, state: State): boolean {
+  if (blocking(state.record, world.configuration.rules) !== null) return false
+  const owner = state.hosts.find((host) => identityOf(host).incarnation === state.record.workspace.ownerIncarnation)
+  return owner !== undefined && !owner.isGone && owner.journal.fence === "none" && isLive(state, owner)
+}
+
+/** With a reclaim or a hand-off that was counted out, a dead end may be one of the model only. */
+export function isJudgedForProgress(world: World, state: State): boolean {
+  const { reclaims, losses } = world.configuration
+  return reclaims === 0 ? losses === 0 : state.ghost.reclaims < reclaims
+}

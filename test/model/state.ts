@@ -1,0 +1,274 @@
+/** The model's state: the real record, the real journals, and around them a small world of turns, contents and messages. */
+import type { Effect, HostEvent } from "../../src/handoff/host.ts"
+import { newOwnerJournal, unknownJournal } from "../../src/handoff/host.ts"
+import { type GatewayRecord, newRecord } from "../../src/handoff/record.ts"
+import type { HostIdentity, Request } from "../../src/handoff/request.ts"
+import type { Rules } from "../../src/handoff/rules.ts"
+import type { HandoffRow, HostJournal, Word } from "../../src/protocol/handoff.ts"
+import type { CheckpointId, HandoffId, HostId, Incarnation, WorkspaceId } from "../../src/protocol/ids.ts"
+
+export type HostName = "L" | "R" | "M"
+export const HOST_NAMES: readonly HostName[] = ["L", "R", "M"]
+/** L and M are laptops, R can be called. */
+export const CALLABLE: ReadonlySet<string> = new Set(["R"])
+
+export const WORKSPACE = "w" as WorkspaceId
+export const handoffId = (id: string): HandoffId => id as HandoffId
+export const checkpointId = (id: string): CheckpointId => id as CheckpointId
+
+/** Sets of writes are bit masks: bit 0 is what the first owner began with, then one bit for each host's own earlier content. */
+export type Mask = number
+
+export interface Backup {
+  readonly ref: string
+  readonly content: Mask
+  readonly isHalf: boolean
+}
+
+export interface ModelHost {
+  readonly name: HostName
+  /** Counts disks: `R` made again is `R` with the next number. */
+  readonly disk: number
+  readonly isGone: boolean
+  readonly journal: HostJournal
+  /** What the runtime has still to do of its present list, then the events to feed. */
+  readonly queue: readonly Effect[]
+  readonly events: readonly HostEvent[]
+  /** Markers at the agents: no prompt is accepted. */
+  readonly hasMarkers: boolean
+  readonly hasTurn: boolean
+  readonly content: Mask
+  /** The tree is between two contents. */
+  readonly isHalf: boolean
+  readonly backups: readonly Backup[]
+  readonly left: Mask
+  /** Ghost: what an undo must bring back, the content without hand-offs that never became this host's. */
+  readonly own: Mask
+  readonly isTentative: boolean
+}
+
+export type Message =
+  | { readonly to: "gateway"; readonly request: Request }
+  | { readonly to: HostName; readonly word: Word }
+  | { readonly to: HostName; readonly event: HostEvent }
+
+/** What of the budget is used, and ghosts of which no host knows. */
+export interface Ghost {
+  readonly composed: readonly string[]
+  readonly reclaims: number
+  readonly writes: number
+  readonly edits: number
+  readonly autosyncs: number
+  readonly crashes: number
+  readonly losses: number
+  readonly cancels: number
+  readonly captures: number
+  readonly backups: number
+  readonly wasAttested: boolean
+  /** Every write of a turn and every edit, and what a host brought along. */
+  readonly made: Mask
+  readonly accepted: Mask
+  /** Writes that a reclaim named as lost, and bits that went with a lost host. */
+  readonly named: Mask
+  readonly vanished: Mask
+  /** Sealed and staged requests that were accepted. */
+  readonly recorded: readonly string[]
+}
+
+export interface State {
+  readonly record: GatewayRecord
+  readonly hosts: readonly ModelHost[]
+  /** Every message ever sent, as interned numbers, ascending: each may be delivered late, again, or never. */
+  readonly messages: readonly number[]
+  /** Contents of captured checkpoints by number of the capture. */
+  readonly contents: readonly Mask[]
+  readonly ghost: Ghost
+}
+
+export interface Configuration {
+  readonly name: string
+  readonly owner: HostName
+  readonly hosts: readonly HostName[]
+  /** Hand-offs that a client may ask for, once each, from whoever owns then. */
+  readonly opens: readonly { readonly id: string; readonly to: HostName }[]
+  readonly reclaimsBy: readonly HostName[]
+  readonly reclaims: number
+  /** The user may attest the loss of a host that runs. */
+  readonly mayAttest: boolean
+  readonly abandons: readonly string[]
+  readonly writes: number
+  readonly editsAt: readonly HostName[]
+  readonly edits: number
+  readonly autosyncs: number
+  readonly crashesAt: readonly HostName[]
+  readonly crashes: number
+  readonly lossesOf: readonly HostName[]
+  readonly losses: number
+  readonly mayRemake: boolean
+  readonly cancels: number
+  /** I3, which needs every edge of the graph in memory. */
+  readonly judgesProgress: boolean
+  /** Invariants that end the search; where a rule's removal breaks several, the one that the specification names is looked for. */
+  readonly judges: readonly string[]
+  readonly rules: Rules
+  /** The fence survives a restart; a rule of the runtime that keeps the journal, so it's switched off here and not in the core. */
+  readonly isFenceDurable: boolean
+  /** Actions taken before the search begins: `isNext` of each label by its beginning. */
+  readonly prefix: readonly string[]
+}
+
+export const identityOf = (host: ModelHost): HostIdentity => ({
+  host: host.name as string as HostId,
+  incarnation: `${host.name}${host.disk}` as Incarnation,
+})
+
+export function newHost(name: HostName, disk: number): ModelHost {
+  return {
+    name,
+    disk,
+    isGone: false,
+    journal: unknownJournal(WORKSPACE),
+    queue: [],
+    events: [],
+    hasMarkers: true,
+    hasTurn: false,
+    content: 0,
+    isHalf: false,
+    backups: [],
+    left: 0,
+    own: 0,
+    isTentative: false,
+  }
+}
+
+/** Bit of what a host had before any hand-off. */
+export const ownBit = (name: HostName): Mask => 1 << (1 + HOST_NAMES.indexOf(name))
+export const FIRST_WRITE_BIT = 4
+
+export function initialState(configuration: Configuration): State {
+  const hosts = configuration.hosts.map((name): ModelHost => {
+    const host = newHost(name, 1)
+    if (name !== configuration.owner) return { ...host, content: ownBit(name), own: ownBit(name) }
+    return {
+      ...host,
+      journal: { ...newOwnerJournal(WORKSPACE, 1, 1), knownHead: checkpointId("c0") },
+      hasMarkers: false,
+      content: 1,
+      own: 1,
+    }
+  })
+  const owner = hosts.find((host) => host.name === configuration.owner)!
+  const { host, incarnation } = identityOf(owner)
+  const fresh = newRecord({
+    id: WORKSPACE,
+    name: "w",
+    ownerHost: host,
+    ownerIncarnation: incarnation,
+    epoch: 1,
+    headCheckpoint: checkpointId("c0"),
+    handoffSeq: 0,
+    generation: 1,
+    ownerSinceMs: 0,
+  })
+  const first = {
+    id: checkpointId("c0"),
+    workspace: WORKSPACE,
+    epoch: 1,
+    creatorHost: host,
+    creatorIncarnation: incarnation,
+    parent: null,
+    kind: "live" as const,
+    committed: true,
+    createdAtMs: 0,
+  }
+  return {
+    record: { ...fresh, checkpoints: new Map([[first.id, first]]) },
+    hosts,
+    messages: [],
+    contents: [1],
+    ghost: {
+      composed: [],
+      reclaims: 0,
+      writes: 0,
+      edits: 0,
+      autosyncs: 0,
+      crashes: 0,
+      losses: 0,
+      cancels: 0,
+      captures: 1,
+      backups: 0,
+      wasAttested: false,
+      made: hosts.reduce((mask, each) => mask | each.content, 0),
+      accepted: 1,
+      named: 0,
+      vanished: 0,
+      recorded: [],
+    },
+  }
+}
+
+/** Numbers for texts, so that states compare exactly and cost little: equal numbers are equal texts. */
+export class Interner {
+  private readonly numbers = new Map<string, number>()
+  private readonly cached = new WeakMap<object, number>()
+
+  numberOf(text: string): number {
+    const known = this.numbers.get(text)
+    if (known !== undefined) return known
+    this.numbers.set(text, this.numbers.size)
+    return this.numbers.size - 1
+  }
+
+  /** Number of a frozen value's JSON; asked by reference first. */
+  numberOfValue(value: object): number {
+    const known = this.cached.get(value)
+    if (known !== undefined) return known
+    const number = this.numberOf(JSON.stringify(value))
+    this.cached.set(value, number)
+    return number
+  }
+
+  /** The state as text: every part of it, nothing hashed away. */
+  keyOf(state: State): string {
+    const { record } = state
+    let key = `${this.numberOfValue(record.workspace)}`
+    for (const row of record.handoffs) key += `,${this.numberOfRow(row)}`
+    key += `|${this.numberOfCheckpoints(record)}|${this.numberOfValue(record.owners)}|`
+    for (const host of state.hosts) key += `${this.numberOfValue(host)},`
+    return `${key}|${this.numberOfValue(state.messages)}|${this.numberOfValue(state.contents)}|${this.numberOfValue(state.ghost)}`
+  }
+
+  private numberOfRow(row: HandoffRow): number {
+    return this.numberOfValue(row)
+  }
+
+  private numberOfCheckpoints(record: GatewayRecord): number {
+    const known = this.cached.get(record.checkpoints)
+    if (known !== undefined) return known
+    const number = this.numberOf(JSON.stringify([...record.checkpoints.values()]))
+    this.cached.set(record.checkpoints, number)
+    return number
+  }
+}
+
+/** Messages by number, so that a set of them is a short list. */
+export class Messages {
+  private readonly numbers = new Map<string, number>()
+  readonly list: Message[] = []
+
+  numberOf(message: Message): number {
+    const text = JSON.stringify(message)
+    const known = this.numbers.get(text)
+    if (known !== undefined) return known
+    this.numbers.set(text, this.list.length)
+    this.list.push(message)
+    return this.list.length - 1
+  }
+
+  /** The set with one message more; the same list when it was in it. */
+  add(set: readonly number[], message: Message): readonly number[] {
+    const number = this.numberOf(message)
+    if (set.includes(number)) return set
+    return [...set, number].toSorted((a, b) => a - b)
+  }
+}

@@ -1,0 +1,406 @@
+/** How the little world moves: effects of hosts, requests to the gateway, users, faults. Each function gives the next state. */
+import { decide } from "../../src/handoff/gateway.ts"
+import { onEvent, onRestart } from "../../src/handoff/host-events.ts"
+import { onWord } from "../../src/handoff/host-words.ts"
+import { type Effect, type HostEvent, type HostFacts, type Step } from "../../src/handoff/host.ts"
+import { type GatewayRecord, ownerObject, visibleWorkspace } from "../../src/handoff/record.ts"
+import type { Decision, HostIdentity, Request } from "../../src/handoff/request.ts"
+import { wordFor } from "../../src/handoff/words.ts"
+import type { HandoffId, Incarnation } from "../../src/protocol/ids.ts"
+import {
+  CALLABLE,
+  checkpointId,
+  type Configuration,
+  type HostName,
+  identityOf,
+  type Mask,
+  type Message,
+  type Messages,
+  type ModelHost,
+  newHost,
+  type State,
+} from "./state.ts"
+
+export interface World {
+  readonly configuration: Configuration
+  readonly messages: Messages
+}
+
+export interface Move {
+  readonly label: string
+  readonly state: State
+  /** A crash, a loss, a user's interference: not part of a way out that I3 may count on. */
+  readonly isFault: boolean
+  /** What this very step broke, beginning with the invariant's name. */
+  readonly broken: string | null
+}
+
+export const factsOf = (host: ModelHost): HostFacts => ({
+  canBeCalled: CALLABLE.has(host.name),
+  incarnation: identityOf(host).incarnation,
+})
+
+export const hostNamed = (state: State, name: string): ModelHost | undefined =>
+  state.hosts.find((host) => host.name === name)
+
+export function withHost(state: State, host: ModelHost): State {
+  return { ...state, hosts: state.hosts.map((each) => (each.name === host.name ? host : each)) }
+}
+
+export const indexOf = (id: string): number => Number(id.slice(1))
+export const contentOf = (state: State, checkpoint: string | null): Mask =>
+  checkpoint === null ? 0 : (state.contents[indexOf(checkpoint)] ?? 0)
+
+/** What the gateway may say now is in the set of messages from now on: it says it, or not, or late, or often. */
+export function withNews(world: World, state: State): State {
+  const workspace = visibleWorkspace(state.record)
+  let { messages } = state
+  const heard: HostEvent = { event: "heard-epoch", generation: workspace.generation, epoch: workspace.epoch }
+  for (const host of state.hosts) {
+    messages = world.messages.add(messages, { to: host.name, event: heard })
+    for (const row of state.record.handoffs) {
+      for (const identity of identitiesOf(host)) {
+        const word = wordFor(row, workspace, identity, world.configuration.rules)
+        if (word !== null) messages = world.messages.add(messages, { to: host.name, word })
+      }
+    }
+  }
+  for (const row of state.record.handoffs) {
+    if (row.state !== "staged" || !CALLABLE.has(row.target)) continue
+    const request: Request = { request: "flip", id: row.id, by: "gateway", epoch: row.epoch }
+    messages = world.messages.add(messages, { to: "gateway", request })
+  }
+  return messages === state.messages ? state : { ...state, messages }
+}
+
+/** A host that was made again is spoken to under both of its disks. */
+function identitiesOf(host: ModelHost): HostIdentity[] {
+  const disks = Array.from({ length: host.disk }, (_, index) => identityOf({ ...host, disk: index + 1 }))
+  return disks
+}
+
+/** One step of a host's reducer: journal first, the list of effects after it. Sending is at once, for a message may be late anyhow. */
+export function apply(world: World, state: State, host: ModelHost, step: Step): State {
+  let { messages } = state
+  const queue: Effect[] = []
+  for (const effect of step.effects) {
+    switch (effect.effect) {
+      case "send":
+        messages = world.messages.add(messages, requestMessage(host, effect, state))
+        break
+      case "ask":
+      case "answer":
+      case "mark-handed-off":
+      case "report-difference":
+        break
+      case "fence":
+      case "drain":
+      case "capture":
+      case "backup":
+      case "apply":
+      case "lift":
+      case "save-left":
+      case "restore-backup":
+        queue.push(effect)
+    }
+  }
+  // Markers and lifts are local; where no turn can be there, nobody could tell a later one from one at once.
+  return withHost({ ...state, messages }, settled({ ...host, journal: step.journal, queue: [...host.queue, ...queue] }))
+}
+
+/** What the host holds is its own from the moment that no hand-off can be undone. */
+function settled(host: ModelHost): ModelHost {
+  if (!host.isTentative) return host
+  const isOpen = host.journal.entries.some(
+    (entry) => entry.role === "target" && (entry.phase === "backed-up" || entry.phase === "staged"),
+  )
+  const isRestoring = host.queue.length > 0 || host.events.length > 0
+  return isOpen || isRestoring ? host : { ...host, isTentative: false, own: host.content }
+}
+
+function requestMessage(host: ModelHost, effect: Extract<Effect, { effect: "send" }>, state: State): Message {
+  const by = identityOf(host)
+  const { id, epoch } = effect
+  switch (effect.request) {
+    case "sealed": {
+      const checkpoint = {
+        id: effect.checkpoint ?? checkpointId("c0"),
+        epoch,
+        parent: host.journal.knownHead,
+        kind: "sealed" as const,
+        blobsVerified: contentOf(state, effect.checkpoint) > 0,
+      }
+      return { to: "gateway", request: { request: "sealed", id, by, epoch, checkpoint } }
+    }
+    case "flip":
+      return { to: "gateway", request: { request: "flip", id, by, epoch } }
+    case "abandon":
+      return { to: "gateway", request: { request: "abandon", id, closedBy: "user" } }
+    case "staged":
+    case "live":
+    case "done":
+    case "release":
+    case "undone":
+      return { to: "gateway", request: { request: effect.request, id, by, epoch } }
+  }
+}
+
+// --- delivery ---------------------------------------------------------------------------------------------------------------
+
+export function deliverToHost(world: World, state: State, host: ModelHost, message: Message): State {
+  const { rules } = world.configuration
+  if ("word" in message) return apply(world, state, host, onWord(host.journal, message.word, factsOf(host), rules))
+  if ("event" in message) return apply(world, state, host, onEvent(host.journal, message.event, factsOf(host), rules))
+  return state
+}
+
+/** The gateway takes a request, records the result and answers; the answer is one more message. */
+export function deliverToGateway(world: World, state: State, request: Request): Omit<Move, "label" | "isFault"> {
+  const decision = decide(state.record, request, { nowMs: 0 }, world.configuration.rules)
+  let next = state
+  let broken: string | null = null
+  if (decision.kind === "accepted") {
+    const record = witnessed(world, decision.record)
+    broken = brokenBy(state, record, request)
+    next = { ...next, record, ghost: afterAccepted(state, record, request) }
+  } else {
+    broken = brokenRepeat(state, request, decision)
+  }
+  const event = eventOf(request, decision)
+  if (event !== null) next = { ...next, messages: world.messages.add(next.messages, event) }
+  return { state: withNews(world, next), broken }
+}
+
+/** The witness follows its flip at once: what may come between belongs to a restored database, which isn't modelled here. */
+function witnessed(world: World, record: GatewayRecord): GatewayRecord {
+  const row = record.handoffs.find((each) => each.state === "owned" && !each.witnessed)
+  const found = row === undefined ? null : ownerObject(record, row)
+  if (row === undefined || found === null) return record
+  const decision = decide(record, { request: "witness", id: row.id, found }, { nowMs: 0 }, world.configuration.rules)
+  return decision.kind === "accepted" ? decision.record : record
+}
+
+function afterAccepted(state: State, record: GatewayRecord, request: Request): State["ghost"] {
+  let { ghost } = state
+  if (request.request === "sealed" || request.request === "staged") {
+    ghost = { ...ghost, recorded: [...ghost.recorded, `${request.request} ${request.id}`].toSorted() }
+  }
+  const row = request.request === "flip" ? record.handoffs.find((each) => each.id === request.id) : undefined
+  if (row?.kind === "reclaim" && row.proof !== "fenced") {
+    // What the store has is not lost; the rest is what the row's text names.
+    let stored: Mask = 0
+    for (const id of record.checkpoints.keys()) stored |= contentOf(state, id)
+    ghost = { ...ghost, named: ghost.named | (ghost.accepted & ~stored) }
+  }
+  return ghost
+}
+
+/** Invariants of single steps at the gateway: I4, I6, I8. */
+function brokenBy(state: State, record: GatewayRecord, request: Request): string | null {
+  const before = state.record.workspace
+  const after = record.workspace
+  if (request.request === "open" && request.epoch !== before.epoch) {
+    return `I8: ${request.id} was asked for under epoch ${request.epoch} and starts under ${before.epoch}`
+  }
+  if (before.headCheckpoint !== after.headCheckpoint && after.headCheckpoint !== null) {
+    const head = record.checkpoints.get(after.headCheckpoint)
+    if (head?.epoch !== before.epoch || head.creatorIncarnation !== before.ownerIncarnation) {
+      return `I4: the head becomes ${after.headCheckpoint}, which is not the owner's under epoch ${before.epoch}`
+    }
+    if (indexOf(after.headCheckpoint) < indexOf(before.headCheckpoint ?? "c0")) {
+      return `I4: the head goes back from ${before.headCheckpoint} to ${after.headCheckpoint}`
+    }
+  }
+  const isWrite = request.request === "commit" || request.request === "copying" || request.request === "sealed"
+  if (isWrite && request.by.incarnation !== before.ownerIncarnation) {
+    return `I6: ${request.by.incarnation} changes the record and is not the owner`
+  }
+  return null
+}
+
+function brokenRepeat(state: State, request: Request, decision: Decision): string | null {
+  if (decision.kind !== "refused" || (request.request !== "sealed" && request.request !== "staged")) return null
+  const row = state.record.handoffs.find((each) => each.id === request.id)
+  const isClosed = row?.state === "abandoned" || row?.state === "superseded"
+  const wasRecorded = state.ghost.recorded.includes(`${request.request} ${request.id}`)
+  const isSame = !("checkpoint" in request) || row?.checkpoint === request.checkpoint.id
+  const isSender =
+    request.by.incarnation === (request.request === "staged" ? row?.targetIncarnation : row?.sourceIncarnation)
+  if (!wasRecorded || isClosed || !isSame || !isSender) return null
+  return `I7: ${request.request} ${request.id} was recorded, its repeat is refused as ${decision.code}`
+}
+
+/** Answers that move a journal. The others would be delivered without effect: the reducer has no case for them. */
+function eventOf(request: Request, decision: Decision): Message | null {
+  if (request.request === "open" || request.request === "reclaim" || request.request === "abandon") return null
+  if (request.request === "witness" || request.by === "gateway") return null
+  const to = request.by.host as string as HostName
+  if (request.request === "commit") {
+    if (decision.kind === "refused") return null
+    return { to, event: { event: "committed", head: request.checkpoint.id } }
+  }
+  if (request.request === "copying") return null
+  const { id } = request
+  if (decision.kind !== "refused") {
+    const moves = request.request === "live" || (request.request === "staged" && !CALLABLE.has(to))
+    return moves ? { to, event: { event: "acknowledged", id, request: request.request } } : null
+  }
+  if (decision.code === "sealed_with" && request.request === "sealed") {
+    return { to, event: { event: "sealed-with", id, checkpoint: decision.details.checkpoint ?? checkpointId("c0") } }
+  }
+  const moves = decision.code === "closed" && (request.request === "sealed" || request.request === "live")
+  return moves ? { to, event: { event: "refused", id, request: request.request, code: decision.code } } : null
+}
+
+// --- effects ----------------------------------------------------------------------------------------------------------------
+
+/** The next effect of a host's list, or the next event that the list completed with. */
+export function runHost(world: World, state: State, host: ModelHost): Omit<Move, "isFault"> {
+  const [effect, ...queue] = host.queue
+  if (effect === undefined) {
+    const [event, ...events] = host.events
+    if (event === undefined) return { label: "", state, broken: null }
+    const step = onEvent(host.journal, event, factsOf(host), world.configuration.rules)
+    return {
+      label: `${host.name} feeds ${event.event}`,
+      state: apply(world, state, { ...host, events }, step),
+      broken: null,
+    }
+  }
+  const done = runEffect(state, { ...host, queue }, effect)
+  return { label: `${host.name} runs ${effect.effect}`, ...done }
+}
+
+function runEffect(state: State, host: ModelHost, effect: Effect): { state: State; broken: string | null } {
+  const put = (next: ModelHost, more: Partial<State> = {}): { state: State; broken: string | null } => ({
+    state: withHost({ ...state, ...more }, next),
+    broken: null,
+  })
+  switch (effect.effect) {
+    case "fence":
+      return put({ ...host, hasMarkers: true })
+    case "drain":
+      return put({ ...host, hasTurn: false })
+    case "lift": {
+      const lifted = { ...host, hasMarkers: false, own: host.content, isTentative: false }
+      return put(lifted)
+    }
+    case "capture": {
+      const checkpoint = checkpointId(`c${state.ghost.captures}`)
+      const event: HostEvent = { event: "captured", id: effect.id, checkpoint }
+      const ghost = { ...state.ghost, captures: state.ghost.captures + 1 }
+      return put({ ...host, events: [...host.events, event] }, { ghost, contents: [...state.contents, host.content] })
+    }
+    case "backup": {
+      const ref = `b${state.ghost.backups}`
+      const event: HostEvent = { event: "backed-up", word: effect.word, backupRef: ref }
+      const backups = [...host.backups, { ref, content: host.content, isHalf: host.isHalf }]
+      const ghost = { ...state.ghost, backups: state.ghost.backups + 1 }
+      return put({ ...host, backups, events: [...host.events, event] }, { ghost })
+    }
+    case "apply":
+      return runApply(state, host, effect, put)
+    case "save-left":
+      return put({ ...host, left: host.left | (host.isHalf ? 0 : host.content) })
+    case "restore-backup":
+      return runRestore(state, host, effect, put)
+    case "send":
+    case "mark-handed-off":
+    case "report-difference":
+    case "ask":
+    case "answer":
+      return put(host)
+  }
+}
+
+type Put = (next: ModelHost) => { state: State; broken: string | null }
+
+function runApply(
+  state: State,
+  host: ModelHost,
+  effect: Extract<Effect, { effect: "apply" }>,
+  put: Put,
+): { state: State; broken: string | null } {
+  // Two steps: a crash may find the tree between its old and its new content.
+  if (!host.isHalf) {
+    return put({ ...host, queue: [effect, ...host.queue], isHalf: true, content: 0, isTentative: true })
+  }
+  const event: HostEvent = { event: "applied", id: effect.id, isVerified: true }
+  return put({
+    ...host,
+    isHalf: false,
+    isTentative: true,
+    content: contentOf(state, effect.checkpoint),
+    events: [...host.events, event],
+  })
+}
+
+function runRestore(
+  state: State,
+  host: ModelHost,
+  effect: Extract<Effect, { effect: "restore-backup" }>,
+  put: Put,
+): { state: State; broken: string | null } {
+  const backup = host.backups.find((each) => each.ref === effect.backupRef)
+  if (backup === undefined) return { state, broken: `I5: ${host.name} has no backup ${effect.backupRef}` }
+  const event: HostEvent = { event: "restored", id: effect.id }
+  const restored = {
+    ...host,
+    isHalf: backup.isHalf,
+    content: backup.content,
+    isTentative: false,
+    own: backup.content,
+    events: [...host.events, event],
+  }
+  return { ...put(restored), broken: brokenRestore(state, host, backup.content, backup.isHalf, effect.id) }
+}
+
+function brokenRestore(state: State, host: ModelHost, content: Mask, isHalf: boolean, id: HandoffId): string | null {
+  const row = state.record.handoffs.find((each) => each.id === id)
+  const isOwner = state.record.workspace.ownerIncarnation === identityOf(host).incarnation
+  if (isOwner && !host.isTentative && !host.hasMarkers) {
+    return `I2: ${host.name} restores the backup of ${id} over the live tree`
+  }
+  if (row !== undefined && row.newEpoch !== null) return `I5: ${id} is undone after its flip`
+  if (isHalf || (host.isTentative && content !== host.own)) {
+    return `I5: the undo of ${id} gives ${host.name} another tree than it had`
+  }
+  return null
+}
+
+// --- faults -----------------------------------------------------------------------------------------------------------------
+
+/** The process ends and starts again: lists and events are gone, journal, markers and trees stay, running turns run on. */
+export function crash(world: World, state: State, host: ModelHost): State {
+  const { isFenceDurable, rules } = world.configuration
+  const journal = isFenceDurable ? host.journal : { ...host.journal, fence: "none" as const }
+  const restarted = { ...host, journal, queue: [], events: [] }
+  const ghost = { ...state.ghost, crashes: state.ghost.crashes + 1 }
+  return apply(world, { ...state, ghost }, restarted, onRestart(journal, factsOf(host), rules))
+}
+
+/** The disk is gone; what was only there is gone with it, and nobody is to blame. */
+export function lose(state: State, host: ModelHost): State {
+  const gone = withHost(state, { ...newHost(host.name, host.disk), isGone: true })
+  const vanished = state.ghost.vanished | (state.ghost.made & ~presentIn(gone))
+  return { ...gone, ghost: { ...state.ghost, losses: state.ghost.losses + 1, vanished } }
+}
+
+/** Everything that exists somewhere: trees, backups, what was left, and checkpoints that the record names. */
+export function presentIn(state: State): Mask {
+  let mask: Mask = 0
+  for (const host of state.hosts) {
+    if (host.isGone) continue
+    mask |= host.content | host.left
+    for (const backup of host.backups) mask |= backup.content
+  }
+  for (const id of state.record.checkpoints.keys()) mask |= contentOf(state, id)
+  return mask
+}
+
+export function remake(host: ModelHost): ModelHost {
+  return newHost(host.name, host.disk + 1)
+}
+
+export const isOwnerIdentity = (state: State, incarnation: Incarnation): boolean =>
+  state.record.workspace.ownerIncarnation === incarnation
