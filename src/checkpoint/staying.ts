@@ -1,34 +1,67 @@
 /** What does not travel, item by item: said before a move, never dropped in silence. */
 import { readdir } from "node:fs/promises"
 import { basename, join } from "node:path"
-import { readTextIfExists } from "../lib/files.ts"
+import { readTextIfExists, scratchFolder } from "../lib/files.ts"
 import type { NotTravelling } from "../protocol/manifest.ts"
+import { readBase } from "./base.ts"
 import type { Repository } from "./code.ts"
-import { git, gitRecords, gitResult, shownPath } from "./git.ts"
-import { rawChanges, type ReadTrees } from "./trees.ts"
+import { git, gitRecords, gitResult, shownPath, type GitPlace } from "./git.ts"
+import { apartFrom } from "./snapshot.ts"
+import { rawChanges, readTrees, type ReadTrees } from "./trees.ts"
 
 /** Rows of one kind before the rest is told as a number. */
 const MAX_ROWS = 50
 const SECRET_NAME =
   /^(\.env(\..*)?|.*\.pem|.*\.key|id_(rsa|dsa|ecdsa|ed25519)|.*\.tfvars|\.npmrc|\.netrc|credentials(\.json)?)$/i
 
-/** Everything of this repository that a checkpoint with these trees leaves behind. */
-export async function whatStays(repository: Repository, trees: ReadTrees): Promise<readonly NotTravelling[]> {
-  // Files that are ignored here and travel all the same stand in the private index, and so are not listed.
+/** What a checkpoint leaves behind, as far as the repository and its folders tell; runs beside {@link readTrees}. */
+export async function whatStays(repository: Repository): Promise<readonly NotTravelling[]> {
   const args = ["ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z"]
-  const ignored = (await gitRecords({ ...repository, index: trees.index }, args)).map(shownPath)
-  const groups = await Promise.all([
-    specialEntries(repository, ignored),
+  const [ignored, refs, stashed, configured, filtered] = await Promise.all([
+    gitRecords(repository, args),
     otherRefs(repository),
     stashes(repository),
     settings(repository),
-    marks(repository, trees),
+    filters(repository),
   ])
+  const paths = ignored.map(shownPath)
   const nested = repository.nested.map((path): NotTravelling => {
     const reason = "a repository, submodule or linked worktree of its own: only its place travels"
     return { kind: "nested", path: path.slice(repository.topLevel.length + 1), reason }
   })
-  return [...capped(nested), ...ignoredFiles(repository, ignored), ...groups.flat()]
+  const special = await specialEntries(repository, paths)
+  return [
+    ...capped(nested),
+    ...ignoredFiles(repository, paths),
+    ...special,
+    ...refs,
+    ...stashed,
+    ...configured,
+    ...filtered,
+  ]
+}
+
+/** What the trees that were read can't hold; rows of `stays` that travel all the same are dropped. */
+export async function whatTreesLack(
+  place: GitPlace,
+  trees: ReadTrees,
+  stays: readonly NotTravelling[],
+): Promise<readonly NotTravelling[]> {
+  const kept = new Set(trees.kept.map(shownPath))
+  return [...stays.filter(({ path }) => !kept.has(path)), ...(await marks(place, trees))]
+}
+
+/** Everything of a directory that does not travel. Writes nothing in the repository. */
+export async function listStaying(repository: Repository, scratch: string): Promise<readonly NotTravelling[]> {
+  await using folder = await scratchFolder(scratch, "staying")
+  const place = await apartFrom(repository, join(folder.path, "objects"))
+  const base = await readBase(repository)
+  const keep = base === null ? [] : [base.code.worktreeTree]
+  const [trees, stays] = await Promise.all([
+    readTrees(repository, { scratch: folder.path, objects: place.objects, keep }),
+    whatStays(repository),
+  ])
+  return await whatTreesLack(place, trees, stays)
 }
 
 function capped(rows: readonly NotTravelling[]): readonly NotTravelling[] {
@@ -61,16 +94,19 @@ async function specialEntries(repository: Repository, ignored: readonly string[]
     if (entries.length === 0 && folder !== "") {
       rows.push({ kind: "special-file", path: `${folder}/`, reason: "an empty folder: git does not record it" })
     }
+    const below: Promise<void>[] = []
     for (const entry of entries) {
       const path = folder === "" ? entry.name : `${folder}/${entry.name}`
       if (entry.isDirectory()) {
-        if (entry.name !== ".git" && !nested.has(path) && !skipped.has(path)) await walk(path)
+        if (entry.name !== ".git" && !nested.has(path) && !skipped.has(path)) below.push(walk(path))
       } else if (!entry.isFile() && !entry.isSymbolicLink()) {
         rows.push({ kind: "special-file", path, reason: "a pipe, socket or device: git does not record it" })
       }
     }
+    await Promise.all(below)
   }
   await walk("")
+  rows.sort((a, b) => (a.path < b.path ? -1 : 1))
   return capped(rows)
 }
 
@@ -142,13 +178,13 @@ async function branchSettings(repository: Repository): Promise<readonly NotTrave
   return [{ kind: "config", path: `branch.${repository.branch}`, reason }]
 }
 
-/** Marks on index entries that a tree can't hold, and contents that a filter may change on the way. */
-async function marks(repository: Repository, trees: ReadTrees): Promise<readonly NotTravelling[]> {
+/** Marks on index entries that a tree can't hold. */
+async function marks(place: GitPlace, trees: ReadTrees): Promise<readonly NotTravelling[]> {
   const rows = trees.flagged.map((path): NotTravelling => {
     const reason = "the mark assume-unchanged or skip-worktree stays; the file travels as it is on disk"
     return { kind: "config", path: shownPath(path), reason }
   })
-  const added = await rawChanges(repository, [
+  const added = await rawChanges(place, [
     "diff-index",
     "--cached",
     "--ita-visible-in-index",
@@ -159,17 +195,18 @@ async function marks(repository: Repository, trees: ReadTrees): Promise<readonly
     const reason = "the mark intent-to-add stays; the file travels as an untracked one"
     return { kind: "config", path: shownPath(path), reason }
   })
-  return [...capped(rows), ...capped(intended), ...(await filters(repository, trees))]
+  return [...capped(rows), ...capped(intended)]
 }
 
-async function filters(repository: Repository, trees: ReadTrees): Promise<readonly NotTravelling[]> {
+/** Contents that a filter may change on the way. */
+async function filters(repository: Repository): Promise<readonly NotTravelling[]> {
   const converts = await gitResult(repository, ["config", "--get", "core.autocrlf"])
   const value = Buffer.from(converts.stdout).toString("utf8").trim()
   const rows: NotTravelling[] = []
   if (value === "true" || value === "input") {
     rows.push({ kind: "config", path: "core.autocrlf", reason: "line endings travel as git stores them" })
   }
-  const names = await gitRecords({ ...repository, index: trees.index }, ["ls-files", "-z", ":(glob)**/.gitattributes"])
+  const names = await gitRecords(repository, ["ls-files", "-z", ":(glob)**/.gitattributes"])
   for (const name of names.slice(0, MAX_ROWS)) {
     const text = (await readTextIfExists(join(repository.topLevel, shownPath(name)))) ?? ""
     if (/\b(filter=|ident\b|working-tree-encoding=|eol=crlf)/.test(text)) {

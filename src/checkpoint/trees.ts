@@ -14,6 +14,8 @@ export interface ReadTrees {
   readonly index: string
   /** Files marked assume-unchanged or skip-worktree (byte paths). Their contents on disk are in the work tree's tree. */
   readonly flagged: readonly string[]
+  /** Files that are ignored here and taken all the same, because a tree of `keep` has them (byte paths). */
+  readonly kept: readonly string[]
 }
 
 export interface ReadOptions {
@@ -27,23 +29,52 @@ export interface ReadOptions {
   readonly distrust?: readonly string[] | "all"
 }
 
-/** Trees of the index and of the work tree. Writes objects only. */
+/**
+ * Trees of the index and of the work tree. Writes objects only. What doesn't depend on one another runs side by side: on a large
+ * repository the look at every file (`add`) is most of the time, the rest hides behind it.
+ */
 export async function readTrees(repository: Repository, options: ReadOptions): Promise<ReadTrees> {
   const index = join(options.scratch, `index-${crypto.randomUUID().slice(0, 8)}`)
-  const place: GitPlace = {
+  const common = {
     gitDir: repository.gitDir,
     topLevel: repository.topLevel,
-    index,
     ...(options.objects === undefined ? {} : { objects: options.objects }),
   }
-  await copyIndex(join(repository.gitDir, "index"), index)
-  const flagged = await unflag(place)
-  const indexTree = await gitOid(place, ["write-tree"])
+  const staged: GitPlace = { ...common, index: `${index}-staged` }
+  const place: GitPlace = { ...common, index }
+  const own = join(repository.gitDir, "index")
+  const [flagged] = await Promise.all([flaggedFiles(repository), copyIndex(own, `${index}-staged`)])
+  await copyIndex(`${index}-staged`, index)
+  const [indexTree] = await Promise.all([gitOid(staged, ["write-tree"]), addAll(place, repository, flagged, options)])
+  const [tree, gitlinks, kept] = await Promise.all([
+    gitOid(place, ["write-tree"]),
+    gitlinkCorrections(place, indexTree),
+    keptFiles(place, repository, options.keep),
+  ])
+  const isAsAdded = gitlinks === "" && kept.length === 0
+  if (gitlinks !== "") await git(place, ["update-index", "-z", "--index-info"], { input: gitlinks })
+  if (kept.length > 0) {
+    const input = kept.map((path) => `${path}\0`).join("")
+    await git(place, ["update-index", "--add", "--replace", "-z", "--stdin"], { input })
+  }
+  const worktreeTree = isAsAdded ? tree : await gitOid(place, ["write-tree"])
+  return { indexTree, worktreeTree, index, flagged, kept }
+}
+
+async function addAll(
+  place: GitPlace,
+  repository: Repository,
+  flagged: readonly string[],
+  options: ReadOptions,
+): Promise<void> {
+  if (flagged.length > 0) {
+    const input = flagged.map((path) => `${path}\0`).join("")
+    // One call clears only the first kind it is told about.
+    await git(place, ["update-index", "--no-assume-unchanged", "-z", "--stdin"], { input })
+    await git(place, ["update-index", "--no-skip-worktree", "-z", "--stdin"], { input })
+  }
   await forgetStats(place, options.distrust ?? [])
   await git(place, ["add", "--all", "--", ".", ...repository.nested.map((path) => excluded(repository, path))])
-  await dropGitlinks(place, indexTree)
-  await takeKept(place, repository, options.keep)
-  return { indexTree, worktreeTree: await gitOid(place, ["write-tree"]), index, flagged }
 }
 
 function excluded(repository: Repository, path: string): string {
@@ -66,16 +97,10 @@ async function copyIndex(from: string, to: string): Promise<void> {
   }
 }
 
-/** Clears assume-unchanged and skip-worktree in the private index, so that `add` looks at those files. */
-async function unflag(place: GitPlace): Promise<readonly string[]> {
-  const tagged = await gitRecords(place, ["ls-files", "-v", "-z"])
-  const flagged = tagged.filter((line) => line.startsWith("S ") || /^[a-z] /.test(line)).map((line) => line.slice(2))
-  if (flagged.length === 0) return []
-  const input = flagged.map((path) => `${path}\0`).join("")
-  // One call clears only the first kind it is told about.
-  await git(place, ["update-index", "--no-assume-unchanged", "-z", "--stdin"], { input })
-  await git(place, ["update-index", "--no-skip-worktree", "-z", "--stdin"], { input })
-  return flagged
+/** Files marked assume-unchanged or skip-worktree, at which `add` would not look. */
+async function flaggedFiles(repository: Repository): Promise<readonly string[]> {
+  const tagged = await gitRecords(repository, ["ls-files", "-v", "-z"])
+  return tagged.filter((line) => line.startsWith("S ") || /^[a-z] /.test(line)).map((line) => line.slice(2))
 }
 
 /** Takes the stat data from entries, so that `add` reads the files again, byte for byte. */
@@ -90,14 +115,14 @@ async function forgetStats(place: GitPlace, distrust: readonly string[] | "all")
 }
 
 /** Nested repositories and submodules don't travel: their entries stay as the index has them, and none is added. */
-async function dropGitlinks(place: GitPlace, indexTree: Oid): Promise<void> {
+async function gitlinkCorrections(place: GitPlace, indexTree: Oid): Promise<string> {
   const changes = await rawChanges(place, ["diff-index", "--cached", indexTree])
-  const lines = changes
+  return changes
     .filter(({ newMode, oldMode }) => newMode === "160000" || oldMode === "160000")
     .map(({ oldMode, oldOid, path }) =>
       oldMode === "160000" ? `${oldMode} ${oldOid}\t${path}\0` : `0 ${"0".repeat(oldOid.length)}\t${path}\0`,
     )
-  if (lines.length > 0) await git(place, ["update-index", "-z", "--index-info"], { input: lines.join("") })
+    .join("")
 }
 
 export interface RawChange {
@@ -123,8 +148,8 @@ export async function rawChanges(place: GitPlace, args: readonly [string, ...str
   return changes
 }
 
-/** Adds, to the private index, what lies on disk at or in the way of the paths of `keep`, also when it is ignored here. */
-async function takeKept(place: GitPlace, repository: Repository, keep: readonly Oid[]): Promise<void> {
+/** What lies on disk at, or in the way of, the paths of `keep` and is not in the private index: it is ignored here. */
+async function keptFiles(place: GitPlace, repository: Repository, keep: readonly Oid[]): Promise<readonly string[]> {
   const found = new Set<string>()
   for (const tree of new Set(keep)) {
     if ((await gitResult(place, ["cat-file", "-e", tree])).exitCode !== 0) continue
@@ -132,9 +157,7 @@ async function takeKept(place: GitPlace, repository: Repository, keep: readonly 
     const paths = missing.filter(({ oldMode }) => oldMode !== "160000").map(({ path }) => path)
     for (const path of await onDisk(repository, paths)) found.add(path)
   }
-  if (found.size === 0) return
-  const input = [...found].map((path) => `${path}\0`).join("")
-  await git(place, ["update-index", "--add", "--replace", "-z", "--stdin"], { input })
+  return [...found]
 }
 
 /** Files and links that lie at these paths, above them in the place of a folder, or below them in the place of a file. */
