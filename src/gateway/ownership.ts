@@ -1,0 +1,163 @@
+/** Carries out what the hand-off core decides: load, decide and write in one transaction; witness a flip before anybody hears of it. */
+import { z } from "zod"
+import { decide } from "../handoff/gateway.ts"
+import { newRecord, ownerObject, type GatewayRecord, type OwnerObject } from "../handoff/record.ts"
+import type { Answer, Decision, Request } from "../handoff/request.ts"
+import { AppError } from "../protocol/errors.ts"
+import type { HandoffRow, WorkspaceRow } from "../protocol/handoff.ts"
+import {
+  checkpointIdSchema,
+  handoffIdSchema,
+  hostIdSchema,
+  incarnationSchema,
+  type HandoffId,
+  type TenantId,
+  type WorkspaceId,
+} from "../protocol/ids.ts"
+import type { BlobStore } from "../storage/blob-store.ts"
+import { ownerKey } from "../storage/keys.ts"
+import { refusalError } from "./refusals.ts"
+import { findHandoff, loadRecord, saveRecord, type Named } from "./store/records.ts"
+import type { GatewayDatabase } from "./store/schema.ts"
+import { ownerValues, workspaceValues } from "./store/rows.ts"
+
+const ownerObjectSchema = z.object({
+  generation: z.int(),
+  epoch: z.int(),
+  handoff: handoffIdSchema.nullable(),
+  host: hostIdSchema,
+  incarnation: incarnationSchema,
+  checkpoint: checkpointIdSchema.nullable(),
+})
+const OWNER_OBJECT_MAX = 4096
+
+export interface Ownership {
+  /** Null for an unknown workspace. */
+  load(tenant: TenantId, workspace: WorkspaceId, named?: Named): Promise<GatewayRecord | null>
+  find(tenant: TenantId, id: HandoffId): Promise<HandoffRow | null>
+  /**
+   * Judges one request and writes its effect. A flip is witnessed before this answers.
+   * @throws {AppError} unknown_workspace; the refusal of the core
+   */
+  judge(tenant: TenantId, workspace: WorkspaceId, request: Request, problem?: string | null): Promise<Answer>
+  /** What the core would say, without writing anything. */
+  ask(tenant: TenantId, workspace: WorkspaceId, request: Request): Promise<Decision>
+  /** Writes the owner object of a flipped row and records that it is there. */
+  witness(tenant: TenantId, workspace: WorkspaceId, id: HandoffId): Promise<void>
+  /** The first push of a directory: its host owns the workspace at epoch 1. */
+  create(tenant: TenantId, workspace: WorkspaceRow): Promise<void>
+}
+
+export interface OwnershipParts {
+  readonly db: GatewayDatabase
+  readonly store: BlobStore
+  readonly nowMs: () => number
+}
+
+export function ownership(parts: OwnershipParts): Ownership {
+  const { db, nowMs } = parts
+  return {
+    load: async (tenant, workspace, named) => await loadRecord(db, tenant, workspace, named),
+    find: async (tenant, id) => await findHandoff(db, tenant, id),
+    async ask(tenant, workspace, request) {
+      const record = await loadRecord(db, tenant, workspace, namedIn(request))
+      if (record === null) throw unknownWorkspace(workspace)
+      return decide(record, request, { nowMs: nowMs() })
+    },
+    async judge(tenant, workspace, request, problem = null) {
+      const decision = await decideAndWrite(parts, tenant, workspace, request)
+      if (decision.kind === "refused") throw refusalError(decision, problem)
+      if (request.request !== "flip") return decision.answer
+      await witness(parts, tenant, workspace, request.id)
+      return await answered(decideAndWrite(parts, tenant, workspace, request))
+    },
+    witness: async (tenant, workspace, id) => await witness(parts, tenant, workspace, id),
+    create: async (tenant, workspace) => await create(parts, tenant, workspace),
+  }
+}
+
+async function decideAndWrite(
+  { db, nowMs }: OwnershipParts,
+  tenant: TenantId,
+  workspace: WorkspaceId,
+  request: Request,
+): Promise<Decision> {
+  return await db.transaction().execute(async (transaction) => {
+    const record = await loadRecord(transaction, tenant, workspace, namedIn(request))
+    if (record === null) throw unknownWorkspace(workspace)
+    const decision = decide(record, request, { nowMs: nowMs() })
+    if (decision.kind === "accepted") await saveRecord(transaction, tenant, record, decision.record)
+    return decision
+  })
+}
+
+async function witness(parts: OwnershipParts, tenant: TenantId, workspace: WorkspaceId, id: HandoffId): Promise<void> {
+  const record = await loadRecord(parts.db, tenant, workspace, { handoff: id })
+  const row = record?.handoffs.find((each) => each.id === id)
+  const object = record === null || row === undefined ? null : ownerObject(record, row)
+  if (object === null || row?.witnessed === true) return
+  const found = await writeOwnerObject(parts.store, tenant, workspace, object)
+  const decision = await decideAndWrite(parts, tenant, workspace, { request: "witness", id, found })
+  if (decision.kind === "refused") throw refusalError(decision)
+}
+
+async function create(parts: OwnershipParts, tenant: TenantId, workspace: WorkspaceRow): Promise<void> {
+  const record = newRecord(workspace)
+  await parts.db.transaction().execute(async (transaction) => {
+    await transaction.insertInto("workspaces").values(workspaceValues(tenant, workspace)).execute()
+    const owners = record.owners.map((owner) => ownerValues(tenant, owner))
+    await transaction.insertInto("owner_history").values(owners).execute()
+  })
+  const { generation, epoch, ownerHost: host, ownerIncarnation: incarnation } = workspace
+  const object = { generation, epoch, handoff: null, host, incarnation, checkpoint: null }
+  await writeOwnerObject(parts.store, tenant, workspace.id, object)
+  await parts.db
+    .updateTable("owner_history")
+    .set({ witnessed: 1 })
+    .where("tenant", "=", tenant)
+    .where("workspace", "=", workspace.id)
+    .where("epoch", "=", epoch)
+    .execute()
+}
+
+/** Create-only. Answers what the store holds now under the name, by whomever it was written. */
+async function writeOwnerObject(
+  store: BlobStore,
+  tenant: TenantId,
+  workspace: WorkspaceId,
+  object: OwnerObject,
+): Promise<OwnerObject> {
+  const key = ownerKey(tenant, workspace, object.generation, object.epoch)
+  const bytes = new TextEncoder().encode(JSON.stringify(object))
+  try {
+    await store.put(key, new Blob([bytes]).stream(), bytes.byteLength)
+  } catch (error) {
+    // Another content is there; the reading below says which.
+    if (!(error instanceof AppError) || error.code !== "name_taken") throw error
+  }
+  const found = await store.get(key, { start: 0, end: OWNER_OBJECT_MAX })
+  try {
+    return ownerObjectSchema.parse(JSON.parse((await found?.content.text()) ?? ""))
+  } catch (error) {
+    const which = `the owner record ${object.generation}-${object.epoch} of ${workspace} in the store`
+    throw new AppError("gateway_behind", `${which} can't be read`, { cause: error })
+  }
+}
+
+async function answered(decision: Promise<Decision>): Promise<Answer> {
+  const result = await decision
+  if (result.kind === "refused") throw refusalError(result)
+  return result.answer
+}
+
+function namedIn(request: Request): Named {
+  if (request.request === "commit") return { checkpoint: request.checkpoint.id }
+  if (request.request === "copying" || request.request === "sealed") {
+    return { handoff: request.id, checkpoint: request.checkpoint.id }
+  }
+  return { handoff: request.id }
+}
+
+export function unknownWorkspace(name: string): AppError {
+  return new AppError("unknown_workspace", `there is no workspace ${name}`, { hint: "decamp workspaces lists them" })
+}

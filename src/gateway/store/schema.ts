@@ -1,0 +1,233 @@
+/** Tables of the gateway. One schema for SQLite and Postgres: text, bigint (also for booleans: 0 or 1), no database functions. */
+import { type Kysely, sql } from "kysely"
+import type { Migration } from "kysely/migration"
+
+/** Every table but `meta` begins with the tenant, and so does every query. */
+interface Owned {
+  tenant: string
+}
+
+export interface HostTable extends Owned {
+  id: string
+  name: string
+  kind: string
+  incarnation: string
+  root: string | null
+  version: string | null
+  /** SHA-256 of the token that the host shows, hexadecimal. */
+  token_hash: string | null
+  /** The failure of the last try to reach it. */
+  problem: string | null
+  /** 1: removed by the user. The row stays for the names in old records. */
+  removed: number
+  created_at_ms: number
+}
+
+export interface WorkspaceTable extends Owned {
+  id: string
+  name: string
+  owner_host: string
+  owner_incarnation: string
+  epoch: number
+  head_checkpoint: string | null
+  handoff_seq: number
+  generation: number
+  owner_since_ms: number
+}
+
+export interface OwnerTable extends Owned {
+  workspace: string
+  generation: number
+  epoch: number
+  host: string
+  incarnation: string
+  checkpoint: string | null
+  handoff: string | null
+  witnessed: number
+  since_ms: number
+}
+
+export interface CheckpointTable extends Owned {
+  id: string
+  workspace: string
+  epoch: number
+  creator_host: string
+  creator_incarnation: string
+  parent: string | null
+  kind: string
+  committed: number
+  created_at_ms: number
+}
+
+export interface HandoffTable extends Owned {
+  id: string
+  workspace: string
+  seq: number
+  kind: string
+  source: string
+  source_incarnation: string
+  target: string
+  target_incarnation: string
+  epoch: number
+  state: string
+  checkpoint: string | null
+  new_epoch: number | null
+  source_fence: string
+  target_undone: number
+  witnessed: number
+  opened_by: string
+  closed_by: string | null
+  proof: string | null
+  lost: string | null
+  protocol: number
+  started_at_ms: number
+  updated_at_ms: number
+}
+
+/** Where a workspace lies on a host, as the host last said. */
+export interface PlaceTable extends Owned {
+  workspace: string
+  host: string
+  directory: string
+  session_count: number
+}
+
+export interface GatewayTables {
+  hosts: HostTable
+  workspaces: WorkspaceTable
+  owner_history: OwnerTable
+  checkpoints: CheckpointTable
+  handoffs: HandoffTable
+  places: PlaceTable
+}
+
+export type GatewayDatabase = Kysely<GatewayTables>
+
+/** Forward only: a migration that was released never changes; a new one is added. */
+export const MIGRATIONS: Record<string, Migration> = {
+  "0001-first": { up: first },
+}
+
+async function first(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable("hosts")
+    .addColumn("tenant", "text", (column) => column.notNull())
+    .addColumn("id", "text", (column) => column.notNull())
+    .addColumn("name", "text", (column) => column.notNull())
+    .addColumn("kind", "text", (column) => column.notNull())
+    .addColumn("incarnation", "text", (column) => column.notNull())
+    .addColumn("root", "text")
+    .addColumn("version", "text")
+    .addColumn("token_hash", "text", (column) => column.unique())
+    .addColumn("problem", "text")
+    .addColumn("removed", "bigint", (column) => column.notNull())
+    .addColumn("created_at_ms", "bigint", (column) => column.notNull())
+    .addPrimaryKeyConstraint("hosts_key", ["tenant", "id"])
+    .execute()
+  await db.schema
+    .createIndex("hosts_name")
+    .unique()
+    .on("hosts")
+    .columns(["tenant", "name"])
+    .where(sql.ref("removed"), "=", 0)
+    .execute()
+  await workspaceTables(db)
+  await handoffTables(db)
+}
+
+async function workspaceTables(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable("workspaces")
+    .addColumn("tenant", "text", (column) => column.notNull())
+    .addColumn("id", "text", (column) => column.notNull())
+    .addColumn("name", "text", (column) => column.notNull())
+    .addColumn("owner_host", "text", (column) => column.notNull())
+    .addColumn("owner_incarnation", "text", (column) => column.notNull())
+    .addColumn("epoch", "bigint", (column) => column.notNull())
+    .addColumn("head_checkpoint", "text")
+    .addColumn("handoff_seq", "bigint", (column) => column.notNull())
+    .addColumn("generation", "bigint", (column) => column.notNull())
+    .addColumn("owner_since_ms", "bigint", (column) => column.notNull())
+    .addPrimaryKeyConstraint("workspaces_key", ["tenant", "id"])
+    .addUniqueConstraint("workspaces_name", ["tenant", "name"])
+    .execute()
+  await db.schema
+    .createTable("owner_history")
+    .addColumn("tenant", "text", (column) => column.notNull())
+    .addColumn("workspace", "text", (column) => column.notNull())
+    .addColumn("generation", "bigint", (column) => column.notNull())
+    .addColumn("epoch", "bigint", (column) => column.notNull())
+    .addColumn("host", "text", (column) => column.notNull())
+    .addColumn("incarnation", "text", (column) => column.notNull())
+    .addColumn("checkpoint", "text")
+    .addColumn("handoff", "text")
+    .addColumn("witnessed", "bigint", (column) => column.notNull())
+    .addColumn("since_ms", "bigint", (column) => column.notNull())
+    .addPrimaryKeyConstraint("owner_history_key", ["tenant", "workspace", "generation", "epoch"])
+    .execute()
+  await db.schema
+    .createTable("checkpoints")
+    .addColumn("tenant", "text", (column) => column.notNull())
+    .addColumn("id", "text", (column) => column.notNull())
+    .addColumn("workspace", "text", (column) => column.notNull())
+    .addColumn("epoch", "bigint", (column) => column.notNull())
+    .addColumn("creator_host", "text", (column) => column.notNull())
+    .addColumn("creator_incarnation", "text", (column) => column.notNull())
+    .addColumn("parent", "text")
+    .addColumn("kind", "text", (column) => column.notNull())
+    .addColumn("committed", "bigint", (column) => column.notNull())
+    .addColumn("created_at_ms", "bigint", (column) => column.notNull())
+    .addPrimaryKeyConstraint("checkpoints_key", ["tenant", "workspace", "id"])
+    .execute()
+  await db.schema
+    .createTable("places")
+    .addColumn("tenant", "text", (column) => column.notNull())
+    .addColumn("workspace", "text", (column) => column.notNull())
+    .addColumn("host", "text", (column) => column.notNull())
+    .addColumn("directory", "text", (column) => column.notNull())
+    .addColumn("session_count", "bigint", (column) => column.notNull())
+    .addPrimaryKeyConstraint("places_key", ["tenant", "workspace", "host"])
+    .execute()
+}
+
+async function handoffTables(db: Kysely<unknown>): Promise<void> {
+  await db.schema
+    .createTable("handoffs")
+    .addColumn("tenant", "text", (column) => column.notNull())
+    .addColumn("id", "text", (column) => column.notNull())
+    .addColumn("workspace", "text", (column) => column.notNull())
+    .addColumn("seq", "bigint", (column) => column.notNull())
+    .addColumn("kind", "text", (column) => column.notNull())
+    .addColumn("source", "text", (column) => column.notNull())
+    .addColumn("source_incarnation", "text", (column) => column.notNull())
+    .addColumn("target", "text", (column) => column.notNull())
+    .addColumn("target_incarnation", "text", (column) => column.notNull())
+    .addColumn("epoch", "bigint", (column) => column.notNull())
+    .addColumn("state", "text", (column) => column.notNull())
+    .addColumn("checkpoint", "text")
+    .addColumn("new_epoch", "bigint")
+    .addColumn("source_fence", "text", (column) => column.notNull())
+    .addColumn("target_undone", "bigint", (column) => column.notNull())
+    .addColumn("witnessed", "bigint", (column) => column.notNull())
+    .addColumn("opened_by", "text", (column) => column.notNull())
+    .addColumn("closed_by", "text")
+    .addColumn("proof", "text")
+    .addColumn("lost", "text")
+    .addColumn("protocol", "bigint", (column) => column.notNull())
+    .addColumn("started_at_ms", "bigint", (column) => column.notNull())
+    .addColumn("updated_at_ms", "bigint", (column) => column.notNull())
+    .addPrimaryKeyConstraint("handoffs_key", ["tenant", "id"])
+    .addUniqueConstraint("handoffs_seq", ["tenant", "workspace", "seq"])
+    .execute()
+  // openSerial, a second time: whatever the core decides, the database lets in one.
+  await db.schema
+    .createIndex("handoffs_open")
+    .unique()
+    .on("handoffs")
+    .columns(["tenant", "workspace"])
+    .where(sql.ref("state"), "in", ["open", "copying", "sealed", "staged", "owned"])
+    .execute()
+  for (const side of ["source", "target"]) {
+    await db.schema.createIndex(`handoffs_${side}`).on("handoffs").columns(["tenant", side]).execute()
+  }
+}
