@@ -1,15 +1,15 @@
 /** Writing a checkpoint's code into a directory. */
 import { mkdir, readdir } from "node:fs/promises"
 import { join } from "node:path"
-import { isMissing, scratchFolder } from "../lib/files.ts"
+import { isMissing, scratchFolder, writeFileDurably } from "../lib/files.ts"
 import { step } from "../lib/steps.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { Oid } from "../protocol/ids.ts"
 import type { ApplyRequest, Repository } from "./code.ts"
 import { fetchInto } from "./fetch.ts"
 import { gitFailure, gitIn, gitOid, shownPath, type GitPlace } from "./git.ts"
-import { refTime, saveTreesAsLeft, unseenFiles } from "./left.ts"
-import { requireWritableRefs, writeRefs } from "./refs.ts"
+import { besideBackup, refTime, saveTreesAsLeft, unseenFiles } from "./left.ts"
+import { requireWritableRefs, writeRefs, type RepositoryBackup } from "./refs.ts"
 import { exists, openRepository, unsupportedState } from "./repository.ts"
 import { moveTrees, rawChanges, readTrees, type ReadTrees } from "./trees.ts"
 import { recordWritten } from "./verify.ts"
@@ -82,6 +82,7 @@ async function saveUnseen(
   { code, backup, steps }: ApplyRequest,
 ): Promise<void> {
   const unseen = await unseenFiles(repository, trees.worktreeTree, [saved, code.worktreeTree])
+  if (backup.kind === "repository") await noteMet(repository, trees.worktreeTree, backup, new Set(unseen))
   const [first] = unseen
   if (first === undefined) return
   if (backup.kind === "fresh") {
@@ -98,6 +99,21 @@ async function saveUnseen(
   const now = Date.now()
   const ref = await saveTreesAsLeft(repository, trees, refTime(now), now)
   steps({ type: "notice", text: `${shownPath(first)} changed since the backup; saved under ${ref}` })
+}
+
+/** Notes which files lay here that the backup has not, so that an undo brings them back. */
+async function noteMet(
+  repository: Repository,
+  current: Oid,
+  backup: RepositoryBackup,
+  unseen: ReadonlySet<string>,
+): Promise<void> {
+  const file = besideBackup(repository, backup.ref, "met")
+  if (await exists(file)) return
+  const changes = await rawChanges(repository, ["diff-tree", "--diff-filter=AMT", backup.worktreeTree, current])
+  const lines = changes.filter(({ path }) => unseen.has(path))
+  const text = lines.map(({ newMode, newOid, path }) => `${newMode} ${newOid}\t${path}\0`).join("")
+  await writeFileDurably(file, Buffer.from(text, "latin1"))
 }
 
 /** What verify must read byte for byte: whatever this call, or an earlier one that was cut off, writes. */

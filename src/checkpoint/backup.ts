@@ -9,8 +9,8 @@ import type { CodePart } from "../protocol/manifest.ts"
 import { emptyTree, hasEntries } from "./apply.ts"
 import { decampFolder, readBase, restoreBase } from "./base.ts"
 import type { Backup, Repository } from "./code.ts"
-import { git, gitRecords, gitResult, resolveRef } from "./git.ts"
-import { refTime, saveTreesAsLeft, unseenFiles, writeNewRef, writeStateCommit } from "./left.ts"
+import { git, gitOid, gitRecords, gitResult, resolveRef } from "./git.ts"
+import { besideBackup, refTime, saveTreesAsLeft, unseenFiles, writeNewRef, writeStateCommit } from "./left.ts"
 import { readSetting, refsOf, restoreRefs, settingsOf, type RepositoryBackup } from "./refs.ts"
 import { exists, openRepository, unsupportedState } from "./repository.ts"
 import { installIndex, moveTrees, readTrees, type ReadTrees } from "./trees.ts"
@@ -18,7 +18,10 @@ import { installIndex, moveTrees, readTrees, type ReadTrees } from "./trees.ts"
 export interface BackupRequest {
   /** Missing, empty, or the top of a repository. */
   readonly directory: string
-  /** What will be applied: names the refs and the ignored files that would be overwritten. Run `fetchCode` first. */
+  /**
+   * What will be applied: names the refs and, after `fetchCode`, the ignored files that would be overwritten. Without that
+   * `applyCode` saves those when it meets them.
+   */
   readonly code: CodePart
   readonly atMs: number
   readonly scratch: string
@@ -46,9 +49,6 @@ async function backupRepository(request: BackupRequest): Promise<Backup> {
   }
   const refusal = await unsupportedState(repository)
   if (refusal !== null) throw refusal
-  if ((await gitResult(repository, ["cat-file", "-e", code.worktreeTree])).exitCode !== 0) {
-    throw new AppError("internal", `the checkpoint's files are not in ${directory} yet: fetch before backup`)
-  }
   await using scratch = await scratchFolder(request.scratch, "backup")
   const trees = await readTrees(repository, { scratch: scratch.path, keep: [code.worktreeTree] })
   const refs = await readRefs(repository, code)
@@ -82,15 +82,11 @@ async function readRefs(repository: Repository, code: CodePart): Promise<Record<
   return refs
 }
 
-/** The raw index beside the backup: a tree does not hold the marks on its entries. */
-function keptIndex(repository: Repository, ref: string): string {
-  return join(repository.gitDir, "decamp", "backup", `${ref.split("/").at(-1) ?? ""}.index`)
-}
-
+/** Keeps the raw index: a tree does not hold the marks on its entries. */
 async function keepIndex(repository: Repository, ref: string): Promise<void> {
   const folder = await privateFolder(join(await decampFolder(repository), "backup"))
   try {
-    await copyFile(join(repository.gitDir, "index"), keptIndex(repository, ref))
+    await copyFile(join(repository.gitDir, "index"), besideBackup(repository, ref, "index"))
     await syncFolder(folder)
   } catch (error) {
     if (!isMissing(error)) throw error
@@ -133,9 +129,10 @@ async function restoreRepository(backup: RepositoryBackup, request: RestoreReque
   const keep = [code.worktreeTree, backup.worktreeTree]
   const trees = await readTrees(repository, { scratch: scratch.path, keep })
   const left = (await isUnseen(repository, trees, backup, code)) ? await saveNow(repository, trees) : null
-  await moveTrees(repository, trees, backup)
+  const worktreeTree = await withMet(repository, backup, scratch.path)
+  await moveTrees(repository, trees, { indexTree: backup.indexTree, worktreeTree })
   await restoreRefs(repository, backup, code)
-  const raw = keptIndex(repository, backup.ref)
+  const raw = besideBackup(repository, backup.ref, "index")
   if (await exists(raw)) {
     await installIndex(repository, raw)
     // Its record of sizes and times is of files that were written anew since.
@@ -143,6 +140,17 @@ async function restoreRepository(backup: RepositoryBackup, request: RestoreReque
   }
   await restoreBase(repository, backup.base)
   return left
+}
+
+/** The backup's work tree and the files that `applyCode` met and the backup had not. */
+async function withMet(repository: Repository, backup: RepositoryBackup, scratch: string): Promise<Oid> {
+  const met = Bun.file(besideBackup(repository, backup.ref, "met"))
+  const input = (await met.exists()) ? Buffer.from(await met.arrayBuffer()).toString("latin1") : ""
+  if (input === "") return backup.worktreeTree
+  const place = { gitDir: repository.gitDir, topLevel: repository.topLevel, index: join(scratch, "met") }
+  await git(place, ["read-tree", backup.worktreeTree])
+  await git(place, ["update-index", "--replace", "-z", "--index-info"], { input })
+  return await gitOid(place, ["write-tree"])
 }
 
 async function saveNow(repository: Repository, trees: ReadTrees): Promise<string> {
@@ -227,5 +235,5 @@ export async function dropBackup(backup: Backup): Promise<void> {
   if ((await resolveRef(repository, backup.ref)) === backup.commit) {
     await git(repository, ["update-ref", "-d", backup.ref, backup.commit])
   }
-  await rm(keptIndex(repository, backup.ref), { force: true })
+  for (const what of ["index", "met"] as const) await rm(besideBackup(repository, backup.ref, what), { force: true })
 }

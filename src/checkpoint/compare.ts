@@ -65,7 +65,9 @@ async function newCommits(
   const present: Oid[] = []
   for (const oid of exclude) if (await isHere(place, oid)) present.push(oid)
   const args = ["log", "-z", "--no-show-signature", `--max-count=${MAX_COMMITS}`, "--format=%h %s", repository.head]
-  const lines = await gitRecords(place, [...args, "--not", ...present, "--"])
+  // The checkpoint's commits are not all here: what a git remote has is not lost either, and a clone is not "ahead" for being a clone.
+  const remotes = present.length < exclude.length ? ["--remotes"] : []
+  const lines = await gitRecords(place, [...args, "--not", ...present, ...remotes, "--"])
   return lines.map((line) => {
     const at = line.indexOf(" ")
     return { oid: line.slice(0, at), subject: shownPath(line.slice(at + 1)) }

@@ -1,4 +1,5 @@
 /** Saving a directory, or what is new in it, as one commit under `refs/decamp/`. */
+import { join } from "node:path"
 import { scratchFolder } from "../lib/files.ts"
 import { oidSchema, type Oid } from "../protocol/ids.ts"
 import type { Repository } from "./code.ts"
@@ -39,6 +40,14 @@ export async function writeNewRef(repository: Repository, name: string, commit: 
 /** `20261122T225912Z`: a time as part of a ref's name. */
 export function refTime(atMs: number): string {
   return new Date(atMs).toISOString().replaceAll(/[-:]|\.\d+/g, "")
+}
+
+/**
+ * A file that belongs to a backup: the raw `index`; `met`, the files that apply found and the backup had not, as lines for
+ * `update-index --index-info`. `met` is written once, by the first apply: what a cut-off apply wrote is nobody's file.
+ */
+export function besideBackup(repository: Repository, ref: string, what: "index" | "met"): string {
+  return join(repository.gitDir, "decamp", "backup", `${ref.split("/").at(-1) ?? ""}.${what}`)
 }
 
 /** Byte paths of files whose contents here are in none of the trees. */
