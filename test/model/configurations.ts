@@ -46,7 +46,6 @@ const PUSH_TWICE: Partial<Configuration> = {
     { id: "h1", to: "R" },
     { id: "h2", to: "R" },
   ],
-  abandons: ["h1", "h2"],
 }
 const EVERY_HOST: Partial<Configuration> = { hosts: ["L", "R", "M"] }
 const RECLAIM_BY_R: Partial<Configuration> = { reclaims: 1, reclaimsBy: ["R"] }
@@ -83,8 +82,16 @@ export const RULE_CASES: readonly RuleCase[] = [
   },
   { rule: "headAtSeal", breaks: "I2", world: { ...LOSE_L, ...RECLAIM_BY_R } },
   { rule: "commitCas", breaks: "I4", world: { autosyncs: 1, judges: ["I4"] } },
-  { rule: "commitEpoch", breaks: "I4", world: { ...RECLAIM_BY_R, autosyncs: 1, mayAttest: true, judges: ["I4"] } },
-  { rule: "openEpoch", breaks: "I8", world: { ...PUSH_TWICE, ...LOSE_R, ...RECLAIM_BY_L, writes: 0 } },
+  {
+    rule: "commitEpoch",
+    breaks: "I4",
+    world: { ...RECLAIM_BY_R, autosyncs: 1, mayAttest: true, opens: [], judges: ["I4"] },
+  },
+  {
+    rule: "openEpoch",
+    breaks: "I8",
+    world: { ...PUSH_TWICE, ...LOSE_R, ...RECLAIM_BY_L, abandons: ["h1", "h2"], writes: 0 },
+  },
   { rule: "openSerial", breaks: "I1", world: { ...PUSH_TWICE, ...RECLAIM_BY_R, writes: 0, judges: ["I1"] } },
   { rule: "flipCas", breaks: "I1", world: { judges: ["I1"] } },
   { rule: "liveFrees", breaks: "I3", world: { ...LOSE_L, ...RECLAIM_BY_R, writes: 0 } },
@@ -96,7 +103,7 @@ export const RULE_CASES: readonly RuleCase[] = [
     breaks: "I3",
     world: { reclaims: 2, reclaimsBy: ["R"], abandons: ["h1", "r1", "r2"], writes: 0 },
   },
-  { rule: "resolveFirst", breaks: "I5", world: { ...PUSH_TWICE, writes: 0 } },
+  { rule: "resolveFirst", breaks: "I5", world: { ...PUSH_TWICE, abandons: ["h1", "h2"], writes: 0 } },
   { rule: "backupOnce", breaks: "I5", world: { crashes: 1, crashesAt: ["R"] } },
   { rule: "restoreSaves", breaks: "I2", world: { edits: 1, editsAt: ["R"], judges: ["I2"] } },
   {

@@ -11,11 +11,10 @@ const LIMITS = { maxStates: 400_000, deadlineMs: Infinity }
 const verdict = (result: Result) => ({ isComplete: result.isComplete, broken: result.broken })
 const SOUND = { isComplete: true, broken: null }
 
-describe("without the rule the checker finds a trace, with it none", () => {
+describe("without the rule the checker finds a trace to the invariant that it keeps", () => {
   test.each(RULE_CASES.map((each) => [each.rule, each.breaks, each] as const))(
     "%s keeps %s",
     (_rule, breaks, ruleCase) => {
-      expect(verdict(explore(worldOf(ruleCase, true), LIMITS))).toEqual(SOUND)
       const { broken } = explore(worldOf(ruleCase, false), LIMITS)
       expect(broken?.what.slice(0, 2)).toBe(breaks)
     },
@@ -23,22 +22,19 @@ describe("without the rule the checker finds a trace, with it none", () => {
   )
 })
 
-describe("all rules on, every reachable state of a bounded world is sound", () => {
-  const worlds: readonly Partial<Configuration>[] = [
+describe("with all rules every reachable state of a bounded world is sound", () => {
+  const slices: readonly Partial<Configuration>[] = [
     { name: "one restart anywhere and one edit", crashes: 1, crashesAt: ["L", "R"], edits: 1, editsAt: ["R"] },
-    {
-      name: "an autosync, a broken-off push, a restart of the source",
-      autosyncs: 1,
-      cancels: 1,
-      crashes: 1,
-      crashesAt: ["L"],
-    },
-    { name: "a pull", owner: "R", opens: [{ id: "h1", to: "L" }], crashes: 1, crashesAt: ["L", "R"] },
+    { name: "an autosync and a broken-off push", autosyncs: 1, cancels: 1 },
+    { name: "a pull with a restart", owner: "R", opens: [{ id: "h1", to: "L" }], crashes: 1, crashesAt: ["L", "R"] },
   ]
-  test.each(worlds.map((world) => [world.name ?? "", world] as const))(
+  // The very worlds of the rules above, each once: what is found there is the rule's doing.
+  const worlds = new Map(RULE_CASES.map((each) => [JSON.stringify(each.world), worldOf(each, true)]))
+  for (const slice of slices) worlds.set(slice.name ?? "", { ...BASE, ...slice })
+  test.each([...worlds.values()].map((world) => [world.name, world] as const))(
     "%s",
     (_name, world) => {
-      expect(verdict(explore({ ...BASE, ...world }, LIMITS))).toEqual(SOUND)
+      expect(verdict(explore(world, LIMITS))).toEqual(SOUND)
     },
     TIMEOUT_MS,
   )

@@ -2,9 +2,9 @@
 import type { Effect, HostEvent } from "../../src/handoff/host.ts"
 import { newOwnerJournal, unknownJournal } from "../../src/handoff/host.ts"
 import { type GatewayRecord, newRecord } from "../../src/handoff/record.ts"
-import type { HostIdentity, Request } from "../../src/handoff/request.ts"
+import type { Decision, HostIdentity, Request } from "../../src/handoff/request.ts"
 import type { Rules } from "../../src/handoff/rules.ts"
-import type { HandoffRow, HostJournal, Word } from "../../src/protocol/handoff.ts"
+import type { HostJournal, Word } from "../../src/protocol/handoff.ts"
 import type { CheckpointId, HandoffId, HostId, Incarnation, WorkspaceId } from "../../src/protocol/ids.ts"
 
 export type HostName = "L" | "R" | "M"
@@ -230,23 +230,32 @@ export class Interner {
 
   /** The state as text: every part of it, nothing hashed away. */
   keyOf(state: State): string {
-    const { record } = state
-    let key = `${this.numberOfValue(record.workspace)}`
-    for (const row of record.handoffs) key += `,${this.numberOfRow(row)}`
-    key += `|${this.numberOfCheckpoints(record)}|${this.numberOfValue(record.owners)}|`
-    for (const host of state.hosts) key += `${this.numberOfValue(host)},`
-    return `${key}|${this.numberOfValue(state.messages)}|${this.numberOfValue(state.contents)}|${this.numberOfValue(state.ghost)}`
+    let key = `${this.numberOfRecord(state.record)}|`
+    for (const host of state.hosts) key += `${this.numberOfHost(host)},`
+    return `${key}|${state.messages.join(",")}|${state.contents.join(",")}|${this.numberOfValue(state.ghost)}`
   }
 
-  private numberOfRow(row: HandoffRow): number {
-    return this.numberOfValue(row)
-  }
-
-  private numberOfCheckpoints(record: GatewayRecord): number {
-    const known = this.cached.get(record.checkpoints)
+  private numberOfRecord(record: GatewayRecord): number {
+    const known = this.cached.get(record)
     if (known !== undefined) return known
-    const number = this.numberOf(JSON.stringify([...record.checkpoints.values()]))
-    this.cached.set(record.checkpoints, number)
+    let text = `record ${this.numberOfValue(record.workspace)} ${this.numberOfValue(record.owners)} `
+    for (const row of record.handoffs) text += `${this.numberOfValue(row)},`
+    for (const checkpoint of record.checkpoints.values()) text += `${this.numberOfValue(checkpoint)};`
+    const number = this.numberOf(text)
+    this.cached.set(record, number)
+    return number
+  }
+
+  private numberOfHost(host: ModelHost): number {
+    const known = this.cached.get(host)
+    if (known !== undefined) return known
+    let text = `host ${host.name} ${host.disk} ${host.content} ${host.left} ${host.own} `
+    text += [host.isGone, host.hasMarkers, host.hasTurn, host.isHalf, host.isTentative].map(Number).join("")
+    text += ` ${this.numberOfValue(host.journal)} ${this.numberOfValue(host.backups)} `
+    for (const effect of host.queue) text += `${this.numberOfValue(effect)},`
+    for (const event of host.events) text += `${this.numberOfValue(event)};`
+    const number = this.numberOf(text)
+    this.cached.set(host, number)
     return number
   }
 }
@@ -254,6 +263,9 @@ export class Interner {
 /** Messages by number, so that a set of them is a short list. */
 export class Messages {
   private readonly numbers = new Map<string, number>()
+  /** What the gateway says in a record, and how it decides a request in it: asked again in thousands of states. */
+  private readonly news = new WeakMap<GatewayRecord, Map<string, readonly number[]>>()
+  private readonly decisions = new WeakMap<GatewayRecord, Map<Request, Decision>>()
   readonly list: Message[] = []
 
   numberOf(message: Message): number {
@@ -267,8 +279,40 @@ export class Messages {
 
   /** The set with one message more; the same list when it was in it. */
   add(set: readonly number[], message: Message): readonly number[] {
-    const number = this.numberOf(message)
-    if (set.includes(number)) return set
-    return [...set, number].toSorted((a, b) => a - b)
+    return this.addAll(set, [this.numberOf(message)])
   }
+
+  addAll(set: readonly number[], numbers: readonly number[]): readonly number[] {
+    const fresh = numbers.filter((number) => !set.includes(number))
+    return fresh.length === 0 ? set : [...set, ...fresh].toSorted((a, b) => a - b)
+  }
+
+  newsOf(record: GatewayRecord, disks: string, compute: () => Message[]): readonly number[] {
+    return remembered(
+      remembered(this.news, record, () => new Map<string, readonly number[]>()),
+      disks,
+      () => compute().map((message) => this.numberOf(message)),
+    )
+  }
+
+  decisionOf(record: GatewayRecord, request: Request, compute: () => Decision): Decision {
+    return remembered(
+      remembered(this.decisions, record, () => new Map<Request, Decision>()),
+      request,
+      compute,
+    )
+  }
+}
+
+interface Memory<Key, Value> {
+  get(key: Key): Value | undefined
+  set(key: Key, value: Value): unknown
+}
+
+function remembered<Key, Value>(memory: Memory<Key, Value>, key: Key, compute: () => Value): Value {
+  const known = memory.get(key)
+  if (known !== undefined) return known
+  const value = compute()
+  memory.set(key, value)
+  return value
 }

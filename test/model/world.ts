@@ -53,30 +53,35 @@ export const contentOf = (state: State, checkpoint: string | null): Mask =>
 
 /** What the gateway may say now is in the set of messages from now on: it says it, or not, or late, or often. */
 export function withNews(world: World, state: State): State {
-  const workspace = visibleWorkspace(state.record)
-  let { messages } = state
+  const disks = state.hosts.map((host) => host.disk).join()
+  const news = world.messages.newsOf(state.record, disks, () => newsIn(world, state))
+  const messages = world.messages.addAll(state.messages, news)
+  return messages === state.messages ? state : { ...state, messages }
+}
+
+function newsIn(world: World, { record, hosts }: State): Message[] {
+  const workspace = visibleWorkspace(record)
+  const news: Message[] = []
   const heard: HostEvent = { event: "heard-epoch", generation: workspace.generation, epoch: workspace.epoch }
-  for (const host of state.hosts) {
-    messages = world.messages.add(messages, { to: host.name, event: heard })
-    for (const row of state.record.handoffs) {
+  for (const host of hosts) {
+    news.push({ to: host.name, event: heard })
+    for (const row of record.handoffs) {
       for (const identity of identitiesOf(host)) {
         const word = wordFor(row, workspace, identity, world.configuration.rules)
-        if (word !== null) messages = world.messages.add(messages, { to: host.name, word })
+        if (word !== null) news.push({ to: host.name, word })
       }
     }
   }
-  for (const row of state.record.handoffs) {
+  for (const row of record.handoffs) {
     if (row.state !== "staged" || !CALLABLE.has(row.target)) continue
-    const request: Request = { request: "flip", id: row.id, by: "gateway", epoch: row.epoch }
-    messages = world.messages.add(messages, { to: "gateway", request })
+    news.push({ to: "gateway", request: { request: "flip", id: row.id, by: "gateway", epoch: row.epoch } })
   }
-  return messages === state.messages ? state : { ...state, messages }
+  return news
 }
 
 /** A host that was made again is spoken to under both of its disks. */
 function identitiesOf(host: ModelHost): HostIdentity[] {
-  const disks = Array.from({ length: host.disk }, (_, index) => identityOf({ ...host, disk: index + 1 }))
-  return disks
+  return Array.from({ length: host.disk }, (_, index) => identityOf({ ...host, disk: index + 1 }))
 }
 
 /** One step of a host's reducer: journal first, the list of effects after it. Sending is at once, for a message may be late anyhow. */
@@ -156,11 +161,15 @@ export function deliverToHost(world: World, state: State, host: ModelHost, messa
 
 /** The gateway takes a request, records the result and answers; the answer is one more message. */
 export function deliverToGateway(world: World, state: State, request: Request): Omit<Move, "label" | "isFault"> {
-  const decision = decide(state.record, request, { nowMs: 0 }, world.configuration.rules)
+  const { rules } = world.configuration
+  const decision = world.messages.decisionOf(state.record, request, () => {
+    const made = decide(state.record, request, { nowMs: 0 }, rules)
+    return made.kind === "accepted" ? { ...made, record: witnessed(world, made.record) } : made
+  })
   let next = state
   let broken: string | null = null
   if (decision.kind === "accepted") {
-    const record = witnessed(world, decision.record)
+    const { record } = decision
     broken = brokenBy(state, record, request)
     next = { ...next, record, ghost: afterAccepted(state, record, request) }
   } else {
@@ -168,7 +177,7 @@ export function deliverToGateway(world: World, state: State, request: Request): 
   }
   const event = eventOf(request, decision)
   if (event !== null) next = { ...next, messages: world.messages.add(next.messages, event) }
-  return { state: withNews(world, next), broken }
+  return { state: decision.kind === "accepted" ? withNews(world, next) : next, broken }
 }
 
 /** The witness follows its flip at once: what may come between belongs to a restored database, which isn't modelled here. */
