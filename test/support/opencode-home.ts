@@ -158,3 +158,49 @@ export function sessionRows(database: string, ids?: readonly string[]): SessionR
     db.close()
   }
 }
+
+export interface OpencodeServer extends AsyncDisposable {
+  /** One request to the API, bound to the directory; answers the JSON body. Throws when the status is not 2xx. */
+  request(method: string, path: string, body?: object): Promise<unknown>
+}
+
+/** `opencode serve` on a free port, for what has no command (undo, rename). */
+export async function startServer(home: OpencodeHome, cwd: string): Promise<OpencodeServer> {
+  const probe = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response() })
+  const { port } = probe
+  await probe.stop(true)
+  const child = Bun.spawn([home.opencode, "serve", "--hostname", "127.0.0.1", "--port", String(port)], {
+    cwd,
+    env: home.env,
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "ignore",
+  })
+  const base = `http://127.0.0.1:${port}`
+  for (let tries = 0; ; tries += 1) {
+    // A request that arrives while it starts is sometimes never answered: short limit, then again.
+    const answer = await fetch(`${base}/global/health`, { signal: AbortSignal.timeout(1000) }).catch(() => null)
+    if (answer?.ok === true) break
+    if (tries > 200 || child.exitCode !== null) throw new Error("opencode serve did not start")
+    await Bun.sleep(100)
+  }
+  return {
+    async request(method, path, body) {
+      const answer = await fetch(`${base}${path}?directory=${encodeURIComponent(cwd)}`, {
+        method,
+        signal: AbortSignal.timeout(60_000),
+        ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
+      })
+      const text = await answer.text()
+      if (!answer.ok) throw new Error(`${method} ${path} answered ${answer.status}: ${text.slice(0, 500)}`)
+      return text === "" ? null : (JSON.parse(text) as unknown)
+    },
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGTERM")
+      // One serve survived its first SIGTERM (1.18.33).
+      const timer = setTimeout(() => child.kill("SIGKILL"), 5_000)
+      await child.exited
+      clearTimeout(timer)
+    },
+  }
+}

@@ -1,10 +1,11 @@
 /** opencode as decamp sees it. Facts about its store were seen in 1.18.33. */
 import { realpath, stat } from "node:fs/promises"
-import { isMissing } from "../../lib/files.ts"
+import { join } from "node:path"
+import { isMissing, privateFolder } from "../../lib/files.ts"
 import { run } from "../../lib/process.ts"
 import type { BlobSink } from "../../protocol/blob.ts"
 import { AppError } from "../../protocol/errors.ts"
-import type { AgentPart, SessionEntry } from "../../protocol/manifest.ts"
+import type { AgentPart } from "../../protocol/manifest.ts"
 import type {
   Agent,
   AgentEnvironment,
@@ -14,22 +15,27 @@ import type {
   SessionExport,
   SessionImport,
   SessionImportRequest,
+  SessionPortability,
   VersionPolicy,
 } from "../agent.ts"
 import { exportSessions } from "./export.ts"
 import { importSessions } from "./import.ts"
 import { digestsOf, listSessions, unfinishedSessions } from "./listing.ts"
 import { placesOf } from "./places.ts"
+import { exportFile, importFile } from "./portable.ts"
+import { isPortable } from "./portable-file.ts"
 import { processesOf } from "./processes.ts"
 import { projectIdOf } from "./project.ts"
 import { configuredProviders } from "./providers.ts"
+import { exportTrees } from "./snapshot-export.ts"
+import { receiveTrees } from "./snapshot-import.ts"
 import { layoutOf, openForReading, schemaStamp } from "./store.ts"
 import { applyUndo, hasUndo } from "./undo-record.ts"
 import { compareVersions, KNOWN_SCHEMAS } from "./versions.ts"
 import { openForWriting } from "./writing.ts"
 
 /** Makes the opencode agent. It remembers the version of each binary it probed, until the binary changes. */
-export function opencodeAgent(): Agent & Quiescer & VersionPolicy {
+export function opencodeAgent(): Agent & Quiescer & VersionPolicy & SessionPortability {
   const versions = new Map<string, string>()
   const versionOf = async (binary: string, env: AgentEnvironment): Promise<string> => {
     const facts = await stat(await realpath(binary))
@@ -46,13 +52,13 @@ export function opencodeAgent(): Agent & Quiescer & VersionPolicy {
     const version = await versionOf(binary, env)
     return { binary, version, schemaStamp: schemaStamp(placesOf(env).database) }
   }
-  return {
+  const agent: Agent & VersionPolicy & Quiescer = {
     name: "opencode",
     detect,
     compareVersions: (source, target) => compareVersions(source, target),
     sessions: listSessions,
     async export(scope, sink, known) {
-      return await exportFrom(scope, sink, known.sessions, (await detect(scope.env))?.version ?? "")
+      return await exportFrom(scope, sink, known, (await detect(scope.env))?.version ?? "")
     },
     import: importInto,
     undoImport,
@@ -60,12 +66,18 @@ export function opencodeAgent(): Agent & Quiescer & VersionPolicy {
     providers: configuredProviders,
     processes: async (scope) => await processesOf(scope, await unfinishedSessions(scope)),
   }
+  return {
+    ...agent,
+    exportFile: async (scope, id, file) => await exportFile(agent, scope, id, file),
+    importFile: async (scope, file, undoDirectory) => await importFile(agent, scope, file, undoDirectory),
+    recognizes: isPortable,
+  }
 }
 
 async function exportFrom(
   scope: AgentScope,
   sink: BlobSink,
-  known: ReadonlyMap<string, SessionEntry>,
+  known: Parameters<Agent["export"]>[2],
   version: string,
 ): Promise<SessionExport> {
   const db = openForReading(placesOf(scope.env).database)
@@ -74,8 +86,10 @@ async function exportFrom(
     return { part, sessions: [], skipped: [], notTravelling: [] }
   }
   try {
-    const { sessions, skipped, notTravelling, schemaStamp: stamp } = await exportSessions(db, scope, sink, known)
-    return { part: { agent: "opencode", version, schemaStamp: stamp, shared: [] }, sessions, skipped, notTravelling }
+    const taken = await exportSessions(db, scope, sink, known.sessions)
+    const shared = await exportTrees(scope, taken.trees, sink, known.part?.shared ?? [])
+    const { sessions, skipped, notTravelling, schemaStamp: stamp } = taken
+    return { part: { agent: "opencode", version, schemaStamp: stamp, shared }, sessions, skipped, notTravelling }
   } finally {
     db.close()
   }
@@ -108,8 +122,15 @@ async function importInto(request: SessionImportRequest): Promise<SessionImport>
       const reason = `opencode's store here has the schema ${stamp || "(none)"}, which decamp does not know how to write`
       return { path: "none", sessions: request.sessions.map(({ id }) => ({ id, outcome: "failed", reason })) }
     }
-    const destination = { topLevel: scope.topLevel, projectId: await projectIdOf(scope) }
-    return { path: "sqlite", sessions: await importSessions(db, request, destination) }
+    const projectId = await projectIdOf(scope)
+    const folder = join(await privateFolder(request.undoDirectory), "trees")
+    const trees = await receiveTrees(scope, projectId, request.part.shared, request.source, folder)
+    try {
+      const sessions = await importSessions(db, request, { topLevel: scope.topLevel, projectId }, trees)
+      return { path: "sqlite", sessions }
+    } finally {
+      await trees.discard()
+    }
   } finally {
     db.close()
   }

@@ -73,7 +73,11 @@ function replacePaths(text: string, path: string): string {
   return pieces.join("")
 }
 
+/** What a name may go on with. */
 const NAME = /[\p{L}\p{N}_\-~+@%$]/u
+
+/** After one of these a slash goes on with a path; after the sign of a diff's line it begins one. */
+const BEFORE = /[\p{L}\p{N}_.~]/u
 
 /** Whether a path can begin here: after `/private` or `x` it can't, after `file://` and after an escaped line break it can. */
 function beginsPath(text: string, at: number): boolean {
@@ -81,7 +85,7 @@ function beginsPath(text: string, at: number): boolean {
   if (before === undefined) return true
   if (before === "/") return text.slice(Math.max(0, at - 3), at) === "://"
   if ("nrtbf".includes(before) && text[at - 2] === "\\") return true
-  return before !== "." && !NAME.test(before)
+  return !BEFORE.test(before)
 }
 
 /** Whether the name ends here; a full stop ends it only when no further name follows. */

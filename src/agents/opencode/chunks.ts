@@ -102,11 +102,32 @@ function encodeRow(
   const values = columns.map((column) => {
     const value = row[column] ?? null
     if (table === "session" && column === "project_id") return PORTABLE_PROJECT
-    if (typeof value === "string") return toPortable(value)
+    if (typeof value === "string") return toPortable(table === "part" ? withUndo(value) : value)
     if (typeof value === "bigint") return { integer: value.toString() }
     return value instanceof Uint8Array ? { base64: Buffer.from(value).toString("base64") } : value
   })
   return JSON.stringify(values)
+}
+
+/** Key under which the files of a patch rest while undo is switched off on this host. */
+const PARKED = ',"decampFiles":'
+
+/** Makes undo in a staged session harmless: opencode deletes or restores the files that a patch names, so these name none. */
+export function parkUndo(db: Database, id: string): void {
+  db.query<unknown, [string]>(
+    `UPDATE stage.part SET data = json_set(data, '$.files', json('[]'), '$.decampFiles', json(data -> '$.files'))
+     WHERE session_id = ?1 AND octet_length(data) < 16000000 AND instr(data, '"type":"patch"')
+       AND json_extract(data, '$.type') = 'patch' AND json_array_length(data, '$.files') > 0
+       AND json_extract(data, '$.decampFiles') IS NULL`,
+  ).run(id)
+}
+
+/** A patch with its files, also where they are parked on this host. */
+function withUndo(text: string): string {
+  const at = text.lastIndexOf(PARKED)
+  if (at === -1 || !text.includes('"type":"patch"')) return text
+  const files = text.slice(at + PARKED.length, -1)
+  return `${text.slice(0, at).replace('"files":[]', () => `"files":${files}`)}}`
 }
 
 /** SHA-256 of a chunk, hexadecimal: the id of the blob that holds it. */

@@ -7,6 +7,7 @@ import type { NotTravelling, SessionEntry } from "../../protocol/manifest.ts"
 import type { AgentScope, SessionProblem } from "../agent.ts"
 import type { Binding } from "./binding.ts"
 import { brokenSessions, chunkId, chunksOf, sessionDigest } from "./chunks.ts"
+import { namedTrees, type NamedTree } from "./snapshot-trees.ts"
 import { layoutOf, sessionsOfScope, type StoredSession, type StoreLayout } from "./store.ts"
 
 export interface ExportedSessions {
@@ -14,12 +15,12 @@ export interface ExportedSessions {
   readonly sessions: readonly SessionEntry[]
   readonly skipped: readonly SessionProblem[]
   readonly notTravelling: readonly NotTravelling[]
-  /** The sessions as they were in the same read, for what is exported beside them. */
-  readonly stored: readonly StoredSession[]
+  /** Git trees that the sessions name, as they were in the same read. */
+  readonly trees: readonly NamedTree[]
 }
 
 /**
- * Exports the scope's sessions; one whose digest is known is answered by its known entry. `also` runs inside the same read.
+ * Exports the scope's sessions; one whose digest is known is answered by its known entry.
  * @throws {AppError} agent_version when the store is not one that can be read
  */
 export async function exportSessions(
@@ -58,7 +59,7 @@ export async function exportSessions(
       sessions: sessions.flatMap(({ id }) => entries.get(id) ?? []),
       skipped: [...broken].map(([id, reason]) => ({ id, reason })),
       notTravelling: leftBehind(db, layout, sessions),
-      stored: sessions.filter(({ id }) => entries.has(id)),
+      trees: namedTrees(db, [...entries.keys()]),
     }
   } finally {
     db.run("ROLLBACK")

@@ -10,9 +10,11 @@ import { AppError, toAppError } from "../../protocol/errors.ts"
 import type { SessionEntry } from "../../protocol/manifest.ts"
 import type { ImportedSession, SessionImportRequest } from "../agent.ts"
 import type { Binding } from "./binding.ts"
-import { digestOf } from "./chunks.ts"
+import { digestOf, parkUndo } from "./chunks.ts"
 import { copySession, freshIds, ownedIds } from "./fork.ts"
 import { ensureProject, hasProject, mergeSession, sessionStamp } from "./merge.ts"
+import type { ArrivedTrees } from "./snapshot-import.ts"
+import { namedTrees } from "./snapshot-trees.ts"
 import { createStage, stageSession, type Destination } from "./stage.ts"
 import { layoutOf, readSessions, sessionsOfScope, type StoredSession, type StoreLayout } from "./store.ts"
 import { recordUndo } from "./undo-record.ts"
@@ -26,12 +28,12 @@ interface Plan {
   readonly stamp: string
 }
 
-/** Imports all sessions of a request into an open store. `filesAdded`: what the import makes beside the store, for its undo record. */
+/** Imports all sessions of a request into an open store; `trees` are what undo in them goes back to. */
 export async function importSessions(
   db: Database,
   request: SessionImportRequest,
   destination: Destination,
-  filesAdded: readonly string[] = [],
+  trees: ArrivedTrees,
 ): Promise<ImportedSession[]> {
   const layout = layoutOf(db)
   const outcomes = new Map<string, ImportedSession>()
@@ -47,6 +49,7 @@ export async function importSessions(
       createStage(db, layout)
       const staged = await stageAll(context, plans, request, outcomes)
       if (staged.length > 0) {
+        const undo = await switchUndo(db, staged, trees)
         await recordUndo(db, layout, request.undoDirectory, {
           existed: staged.filter(({ exists }) => exists).map(({ entry }) => entry.id),
           absent: staged.flatMap(({ entry, exists, forkId }) => [
@@ -54,9 +57,10 @@ export async function importSessions(
             ...(forkId === null ? [] : [forkId]),
           ]),
           projectAdded: hasProject(db, destination.projectId) ? null : destination.projectId,
-          filesAdded: [...filesAdded],
+          filesAdded: [...trees.filesAdded],
         })
-        for (const plan of staged) outcomes.set(plan.entry.id, write(context, plan))
+        await trees.place()
+        for (const plan of staged) outcomes.set(plan.entry.id, { ...write(context, plan), ...undo.get(plan.entry.id) })
       }
     } finally {
       db.run("DETACH stage")
@@ -137,6 +141,22 @@ async function stageAll(
     }
   }
   return staged
+}
+
+/** Whether undo works in each session that has something to undo; where its trees are missing, it is made harmless. */
+async function switchUndo(
+  db: Database,
+  staged: readonly Plan[],
+  trees: ArrivedTrees,
+): Promise<ReadonlyMap<string, { readonly undo: "available" | "unavailable" }>> {
+  const ids = staged.map(({ entry }) => entry.id)
+  const needed = namedTrees(db, ids, "stage").filter(({ isNeeded }) => isNeeded)
+  const whole = await trees.whole([...new Set(needed.map(({ tree }) => tree))])
+  const undo = new Map<string, { undo: "available" | "unavailable" }>()
+  for (const { session } of needed) undo.set(session, { undo: "available" })
+  for (const { session, tree } of needed) if (!whole.has(tree)) undo.set(session, { undo: "unavailable" })
+  for (const [session, state] of undo) if (state.undo === "unavailable") parkUndo(db, session)
+  return undo
 }
 
 /** Writes one session in one transaction and reads it back inside it: a session that does not verify is not left behind. */

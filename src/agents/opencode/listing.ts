@@ -4,7 +4,7 @@ import type { AgentScope, AgentSession, SessionState } from "../agent.ts"
 import { digestOf } from "./chunks.ts"
 import { placesOf } from "./places.ts"
 import { processesOf } from "./processes.ts"
-import { layoutOf, openForReading, sessionsOfScope, type StoredSession } from "./store.ts"
+import { layoutOf, openForReading, readSessions, sessionsOfScope, type StoredSession } from "./store.ts"
 
 /** Reads the scope's sessions in one transaction. */
 export async function readScope<T>(
@@ -52,13 +52,13 @@ function stateOf(session: StoredSession, running: number, open: number): Session
   return open > 0 ? "open" : "idle"
 }
 
-/** Digest of each named session as it is in the store now. */
+/** Digest of each named session as it is in the store now, wherever its directory is. */
 export async function digestsOf(scope: AgentScope, ids: readonly string[]): Promise<ReadonlyMap<string, string>> {
   const wanted = new Set(ids)
-  return await readScope(scope, new Map<string, string>(), (db, sessions, aliases) => {
+  return await readScope(scope, new Map<string, string>(), (db, _sessions, aliases) => {
     const layout = layoutOf(db)
     const directories = [scope.topLevel, ...aliases]
-    const mine = sessions.filter(({ id }) => wanted.has(id))
+    const mine = readSessions(db, ids).filter(({ id }) => wanted.has(id))
     return new Map(
       mine.map((each) => [each.id, digestOf(db, layout, each, { directories, projectId: each.projectId })]),
     )

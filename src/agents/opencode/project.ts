@@ -9,8 +9,8 @@ import type { AgentScope } from "../agent.ts"
 export async function projectIdOf(scope: AgentScope): Promise<string> {
   const remote = scope.originUrl === null ? null : normalizedRemote(scope.originUrl)
   if (remote !== null) return createHash("sha1").update(`git-remote:${remote}`).digest("hex")
-  const common = await commonGitFolder(scope.topLevel)
-  const cached = common === null ? null : await readTextIfExists(join(common, "opencode"))
+  const git = await gitFolders(scope.topLevel)
+  const cached = git === null ? null : await readTextIfExists(join(git.common, "opencode"))
   return cached?.trim() || (scope.rootCommit ?? "global")
 }
 
@@ -33,15 +33,22 @@ function joined(host: string, path: string): string | null {
   return host === "" || name === "" ? null : `${host.toLowerCase()}/${name}`
 }
 
-/** The git folder that a checkout shares with its worktrees; null when there is none. */
-export async function commonGitFolder(topLevel: string): Promise<string | null> {
+export interface GitFolders {
+  /** The checkout's own folder (HEAD, index). */
+  readonly own: string
+  /** The one it shares with its worktrees (objects, refs). */
+  readonly common: string
+}
+
+/** The git folders of a checkout; null when there are none. */
+export async function gitFolders(topLevel: string): Promise<GitFolders | null> {
   const dotGit = join(topLevel, ".git")
   const facts = await stat(dotGit).catch(() => null)
   if (facts === null) return null
-  if (facts.isDirectory()) return dotGit
+  if (facts.isDirectory()) return { own: dotGit, common: dotGit }
   const named = /^gitdir: (.+)$/m.exec((await readTextIfExists(dotGit)) ?? "")?.[1]
   if (named === undefined) return null
-  const folder = resolve(topLevel, named)
-  const common = await readTextIfExists(join(folder, "commondir"))
-  return common === null ? folder : resolve(folder, common.trim())
+  const own = resolve(topLevel, named)
+  const common = await readTextIfExists(join(own, "commondir"))
+  return { own, common: common === null ? own : resolve(own, common.trim()) }
 }

@@ -1,0 +1,69 @@
+/** `decamp sessions export` and `import`: one session with its children, to a file and back. */
+import { tmpdir } from "node:os"
+import { scratchFolder } from "../../lib/files.ts"
+import { AppError } from "../../protocol/errors.ts"
+import type { Agent, AgentScope, ImportedSession, VersionPolicy } from "../agent.ts"
+import { folderSpool, readPortable, writePortable } from "./portable-file.ts"
+import { exportSessions } from "./export.ts"
+import { placesOf } from "./places.ts"
+import { exportTrees } from "./snapshot-export.ts"
+import { openForReading, readSessions } from "./store.ts"
+
+/** Writes one session with its children to a file. @throws {AppError} unknown_session, damaged_data when its records are broken */
+export async function exportFile(
+  agent: Agent,
+  scope: AgentScope,
+  id: string,
+  file: string,
+): Promise<readonly ImportedSession[]> {
+  const unknown = new AppError("unknown_session", `there is no opencode session ${id} in ${scope.topLevel}`, {
+    hint: "list them: decamp sessions",
+  })
+  const db = openForReading(placesOf(scope.env).database)
+  if (db === null) throw unknown
+  await using scratch = await scratchFolder(tmpdir(), "decamp-session")
+  const spool = folderSpool(scratch.path)
+  try {
+    const family = new Set(readSessions(db, [id]).map((session) => session.id))
+    const taken = await exportSessions(db, scope, spool.sink, new Map(), family)
+    const failed = taken.skipped.map((skipped) => ({ ...skipped, outcome: "failed" as const }))
+    const main = failed.find((each) => each.id === id)
+    if (main !== undefined) throw new AppError("damaged_data", `session ${id} can't be exported: ${main.reason}`)
+    if (!taken.sessions.some((entry) => entry.id === id)) throw unknown
+    const shared = await exportTrees(scope, taken.trees, spool.sink, [])
+    const version = (await agent.detect(scope.env))?.version ?? ""
+    const part = { agent: "opencode" as const, version, schemaStamp: taken.schemaStamp, shared }
+    await writePortable(file, { agent: "opencode", part, sessions: [...taken.sessions] }, scratch.path)
+    return [...taken.sessions.map((entry) => ({ id: entry.id, outcome: "moved" as const })), ...failed]
+  } finally {
+    db.close()
+  }
+}
+
+/**
+ * Brings a file's sessions in. Where one is here already, what arrives replaces it: the previous rows stay in `undoDirectory`.
+ * @throws {AppError} damaged_data, agent_version, agent_missing
+ */
+export async function importFile(
+  agent: Agent & VersionPolicy,
+  scope: AgentScope,
+  file: string,
+  undoDirectory: string,
+): Promise<readonly ImportedSession[]> {
+  await using scratch = await scratchFolder(tmpdir(), "decamp-session")
+  const { part, sessions } = await readPortable(file, scratch.path)
+  const installed = await agent.detect(scope.env)
+  if (installed === null) {
+    throw new AppError("agent_missing", "opencode is not installed here", { hint: "npm install -g opencode-ai" })
+  }
+  const verdict = agent.compareVersions(part, installed)
+  if (verdict.verdict === "refuse") throw new AppError("agent_version", verdict.message, { hint: verdict.hint })
+  // With what is here as the base, an import neither keeps nor forks: it replaces.
+  const base = await agent.digests(
+    scope,
+    sessions.map(({ id }) => id),
+  )
+  const { source } = folderSpool(scratch.path)
+  const imported = await agent.import({ scope, part, sessions, source, base, undoDirectory })
+  return imported.sessions
+}
