@@ -1,155 +1,205 @@
-// Installs what a task needs and runs it: node scripts/run.mjs demo|test|build|check|bench|torture [arguments]
-import { spawnSync } from "node:child_process"
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs"
+#!/usr/bin/env node
+// demo | test | build | check | bench | torture: installs what is missing, then runs it with the pinned Bun. Plain Node >= 20.
+import { spawn, spawnSync } from "node:child_process"
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
 
-const root = join(dirname(fileURLToPath(import.meta.url)), "..")
-const bun = join(root, "node_modules/.bin/bun")
-const binary = join(root, "dist/decamp")
-const [task, ...args] = process.argv.slice(2)
+const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..")
+const BIN = join(ROOT, "node_modules/.bin")
+const BUN = join(BIN, "bun")
+const BINARY = join(ROOT, "dist/decamp")
+const IS_CI = process.env.CI === "true"
+const SUITE_LIMIT_S = 600
+const TEST_TIMEOUT_MS = 180_000
+
+const ACTIONS = {
+  build: async () => await build(),
+  test: async (args) => await testAll(args),
+  check: async () => await checkAll(),
+  demo: async (args) => await withBinary("test/demo/demo.ts", args),
+  bench: async (args) => await withBinary("test/bench/bench.ts", args),
+  torture: async (args) => await script("test/model/torture.ts", args),
+}
+
+/** Starts a program with our terminal and answers its exit code; 128 + n after a signal, as a shell does. */
+async function start(command, args, options = {}) {
+  const child = spawn(command, args, { cwd: ROOT, stdio: "inherit", ...options })
+  return await new Promise((resolve, reject) => {
+    child.on("error", reject)
+    child.on("close", (code, signal) => resolve(code ?? (signal === "SIGINT" ? 130 : 1)))
+  })
+}
 
 function fail(message) {
-  console.error(message)
+  process.stderr.write(`${message}\n`)
   process.exit(2)
 }
 
-function call(command, argv, options = {}) {
-  const result = spawnSync(command, argv, { cwd: root, stdio: "inherit", ...options })
-  if (result.error) fail(`${command} could not be started: ${result.error.message}`)
-  return result.status ?? 1
+function requireMachine() {
+  if (process.platform === "win32") fail("decamp does not run on Windows; use it inside WSL 2")
+  const [major] = process.versions.node.split(".")
+  if (Number(major) < 20) fail(`node ${process.versions.node} is too old: 20 or newer is needed`)
+  const git = spawnSync("git", ["--version"], { stdio: "ignore" })
+  if (git.error !== undefined || git.status !== 0) fail("git is missing: install it (Debian: apt-get install git)")
 }
 
-/** `npm ci`, when node_modules is missing or older than its lock file. */
-function install(folder) {
-  const stamp = join(folder, "node_modules/.package-lock.json")
+/** Packages of the lock file that are not installed in the version it names. Optional ones belong to other platforms. */
+function isInstalled(folder) {
   const lock = join(folder, "package-lock.json")
-  if (existsSync(stamp) && statSync(stamp).mtimeMs >= statSync(lock).mtimeMs) return
-  console.error(`installing ${relative(root, folder) || "packages"} (npm ci)`)
-  const status = call("npm", ["ci", "--no-audit", "--no-fund", "--loglevel=error"], { cwd: folder })
-  if (status !== 0) fail(`npm ci failed in ${folder}`)
+  const hidden = join(folder, "node_modules/.package-lock.json")
+  if (!existsSync(hidden)) return false
+  if (statSync(hidden).mtimeMs >= statSync(lock).mtimeMs) return true
+  const wanted = JSON.parse(readFileSync(lock, "utf8")).packages
+  const have = JSON.parse(readFileSync(hidden, "utf8")).packages
+  return Object.entries(wanted).every(
+    ([name, { version, optional, peer }]) => name === "" || optional || peer || have[name]?.version === version,
+  )
 }
 
-function newest(folder) {
-  let latest = 0
-  for (const entry of readdirSync(folder, { recursive: true, withFileTypes: true })) {
-    if (entry.isFile()) latest = Math.max(latest, statSync(join(entry.parentPath ?? entry.path, entry.name)).mtimeMs)
+async function install(folder) {
+  if (isInstalled(folder)) return
+  const where = relative(ROOT, folder) || "."
+  process.stderr.write(`installing the packages of ${where} (npm ci)\n`)
+  const code = await start("npm", ["ci", "--no-audit", "--no-fund"], { cwd: folder })
+  if (code !== 0) fail(`npm ci in ${where} ended with ${code}: see above; it needs the npm registry`)
+}
+
+function filesBelow(folder) {
+  if (!existsSync(join(ROOT, folder))) return []
+  return readdirSync(join(ROOT, folder), { withFileTypes: true }).flatMap((entry) => {
+    const path = `${folder}/${entry.name}`
+    if (entry.isDirectory()) return entry.name === "node_modules" ? [] : filesBelow(path)
+    return [path]
+  })
+}
+
+function isBuilt() {
+  if (!existsSync(BINARY)) return false
+  const builtAtMs = statSync(BINARY).mtimeMs
+  const sources = [...filesBelow("src"), "package-lock.json", "tsconfig.json", "scripts/run.mjs"]
+  return sources
+    .filter((path) => !/\.(test|contract)\.ts$/.test(path))
+    .every((path) => statSync(join(ROOT, path)).mtimeMs <= builtAtMs)
+}
+
+async function build() {
+  if (isBuilt()) {
+    process.stderr.write("dist/decamp is up to date\n")
+    return 0
   }
-  return latest
+  const options = ["--compile", "--bytecode", "--format=esm", "--minify-syntax", "--minify-whitespace"]
+  const closed = ["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig"]
+  return await start(BUN, ["build", ...options, ...closed, "src/main.ts", "--outfile", "dist/decamp"])
 }
 
-/** One file, src/main.ts with everything it imports. A binary that is newer than all its sources is kept. */
-function build() {
-  const sources = Math.max(newest(join(root, "src")), statSync(join(root, "package-lock.json")).mtimeMs)
-  if (existsSync(binary) && statSync(binary).mtimeMs > sources) return 0
-  mkdirSync(join(root, "dist"), { recursive: true })
-  const options = [
-    "--compile",
-    "--minify",
-    "--bytecode",
-    "--no-compile-autoload-dotenv",
-    "--no-compile-autoload-bunfig",
-  ]
-  return call(bun, ["build", ...options, "src/main.ts", "--outfile", binary])
+async function script(path, args) {
+  if (!existsSync(join(ROOT, path))) fail(`${path} is missing`)
+  return await start(BUN, [path, ...args])
 }
 
-const CHECKS = {
-  format: ["node_modules/.bin/oxfmt", "--check", "."],
-  lint: ["node_modules/.bin/oxlint", "--type-aware", "--deny-warnings"],
-  types: ["node_modules/.bin/tsc", "--noEmit"],
-  "dead code": ["node_modules/.bin/knip"],
-  architecture: [bun, "test", "test/architecture.test.ts"],
+async function withBinary(path, args) {
+  const code = await build()
+  return code === 0 ? await script(path, args) : code
 }
 
-function check() {
-  let passed = 0
-  const failed = []
-  for (const [name, [command, ...argv]] of Object.entries(CHECKS)) {
-    const startedAt = Date.now()
-    const isGood = call(command, argv) === 0
-    console.log(`${isGood ? "ok  " : "FAIL"} ${name} (${((Date.now() - startedAt) / 1000).toFixed(1)} s)`)
-    if (isGood) passed += 1
-    else failed.push(name)
+/** What one group needs and where it lies; they run one after another, the cheap ones first. */
+function testGroups() {
+  const files = [...filesBelow("src"), ...filesBelow("test")].filter((path) => path.endsWith(".test.ts"))
+  const groupOf = (path) => {
+    if (path.startsWith("test/e2e/")) return "e2e"
+    if (path.startsWith("test/fault/")) return "fault"
+    return path.endsWith(".agent.test.ts") ? "agent" : "unit"
   }
-  if (failed.length > 0) console.log(`failed: ${failed.join(", ")}`)
-  console.log(`checks: ${passed} passed, ${failed.length} failed`)
-  return failed.length === 0 ? 0 : 1
+  return ["unit", "agent", "e2e", "fault"]
+    .map((name) => ({ name, files: files.filter((path) => groupOf(path) === name) }))
+    .filter((group) => group.files.length > 0)
 }
 
-function testFiles() {
-  const found = []
-  for (const folder of ["src", "test"]) {
-    for (const entry of readdirSync(join(root, folder), { recursive: true })) {
-      const path = join(folder, entry)
-      if (path.endsWith(".test.ts") && !path.includes("node_modules")) found.push(path)
-    }
+/** Sums of one junit report. A report that is missing means that the run itself broke: one failure. */
+function sumsOf(report, exitCode) {
+  const head = existsSync(report) ? /<testsuites\b[^>]*>/.exec(readFileSync(report, "utf8"))?.[0] : undefined
+  if (head === undefined) return { passed: 0, failed: 1, skipped: 0 }
+  const count = (name) => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(head)?.[1] ?? 0)
+  const failed = count("failures") + count("errors")
+  const skipped = count("skipped")
+  // A file that can't be loaded ends the run with an error that no test carries.
+  return { passed: count("tests") - failed - skipped, failed: failed === 0 && exitCode !== 0 ? 1 : failed, skipped }
+}
+
+async function testAll(args) {
+  if ((await build()) !== 0) {
+    process.stdout.write("0 passed, 1 failed\n")
+    return 1
   }
-  const isSlow = (path) => /\.(agent|e2e)\.test\.ts$/.test(path) || /^test\/(e2e|fault)\//.test(path)
-  const isModel = (path) => path.startsWith("test/model/")
-  return {
-    unit: found.filter((path) => !isSlow(path) && !isModel(path)).sort(),
-    "hand-off checker": found.filter(isModel).sort(),
-    "real agents": found.filter((path) => path.endsWith(".agent.test.ts")).sort(),
-    "end to end": found.filter((path) => isSlow(path) && !path.endsWith(".agent.test.ts")).sort(),
-  }
-}
-
-/** Counts of one junit report: Bun writes them on its outer element. */
-function countsOf(report) {
-  if (!existsSync(report)) return { tests: 0, failures: 0, skipped: 0 }
-  const outer = /<testsuites[^>]*>/.exec(readFileSync(report, "utf8"))?.[0] ?? ""
-  const number = (name) => Number(new RegExp(` ${name}="(\\d+)"`).exec(outer)?.[1] ?? 0)
-  return { tests: number("tests"), failures: number("failures"), skipped: number("skipped") }
-}
-
-function test() {
-  if (args.length > 0) return call(bun, ["test", "--timeout", "300000", ...args])
+  const folder = mkdtempSync(join(tmpdir(), "decamp-junit-"))
   const total = { passed: 0, failed: 0, skipped: 0 }
-  const reports = join(tmpdir(), `decamp-reports-${process.pid}`)
-  mkdirSync(reports, { recursive: true })
-  for (const [name, files] of Object.entries(testFiles())) {
-    if (files.length === 0) continue
-    const startedAt = Date.now()
-    const report = join(reports, `${name}.xml`)
-    const timeout = name === "unit" ? "120000" : "300000"
+  const startedAtMs = Date.now()
+  const times = []
+  for (const { name, files } of testGroups()) {
+    const groupAtMs = Date.now()
+    const report = join(folder, `${name}.xml`)
+    const paths = files.map((path) => `./${path}`)
     const reporter = ["--reporter=junit", `--reporter-outfile=${report}`]
-    const status = call(bun, ["test", "--timeout", timeout, ...reporter, ...files.map((file) => `./${file}`)])
-    const { tests, failures, skipped } = countsOf(report)
-    const failed = status !== 0 && failures === 0 ? 1 : failures
-    total.passed += tests - failures - skipped
-    total.failed += failed
-    total.skipped += skipped
-    console.log(
-      `suite ${name}: ${tests - failures - skipped} passed, ${failed} failed, ${skipped} skipped in ${((Date.now() - startedAt) / 1000).toFixed(0)} s`,
-    )
+    process.stdout.write(`\n--- ${name}: ${files.length} files\n`)
+    const exitCode = await start(BUN, ["test", `--timeout=${TEST_TIMEOUT_MS}`, ...reporter, ...args, ...paths])
+    const sums = sumsOf(report, exitCode)
+    for (const key of Object.keys(total)) total[key] += sums[key]
+    times.push(`${name} ${closing(sums)} (${seconds(groupAtMs)} s)`)
   }
-  rmSync(reports, { recursive: true, force: true })
-  const line = `${total.passed} passed, ${total.failed} failed${total.skipped > 0 ? `, ${total.skipped} skipped` : ""}`
-  if (process.env.DECAMP_COUNTS)
-    writeFileSync(process.env.DECAMP_COUNTS, `${total.passed} ${total.failed} ${total.skipped}\n`)
-  console.log(line)
-  const isSkippedInCi = process.env.CI === "true" && total.skipped > 0
-  if (isSkippedInCi) console.log("a skipped test counts as a failure in CI")
-  return total.failed > 0 || total.passed === 0 || isSkippedInCi ? 1 : 0
+  rmSync(folder, { recursive: true, force: true })
+  return report(total, times, startedAtMs)
 }
 
-const TASKS = {
-  build,
-  check,
-  test,
-  demo: () => call(bun, ["test/demo/demo.ts", ...args]),
-  bench: () => call(bun, ["test/bench/bench.ts", ...args]),
-  torture: () => call(bun, ["test/model/torture.ts", ...args]),
+function report(total, times, startedAtMs) {
+  const tookS = Number(seconds(startedAtMs))
+  const isTooLong = tookS > SUITE_LIMIT_S
+  process.stdout.write(`\n${times.join("\n")}\ntests took ${tookS} s (limit ${SUITE_LIMIT_S} s)\n`)
+  if (isTooLong) process.stdout.write("the suite took too long\n")
+  if (total.skipped > 0 && IS_CI) process.stdout.write("skipped tests fail in CI\n")
+  process.stdout.write(`${closing(total)}\n`)
+  const isBad = total.failed > 0 || total.passed === 0 || (IS_CI && (total.skipped > 0 || isTooLong))
+  return isBad ? 1 : 0
 }
 
-if (process.platform === "win32") fail("decamp does not run on Windows; use it inside WSL 2")
-if (!Object.hasOwn(TASKS, task ?? "")) fail("usage: node scripts/run.mjs demo|test|build|check|bench|torture")
-if (spawnSync("git", ["--version"]).status !== 0) fail("git is missing: install it (Debian: apt-get install git)")
-install(root)
-if (task === "test" || task === "demo" || task === "bench") {
-  install(join(root, "test/agents"))
-  const built = build()
-  if (built !== 0) process.exit(built)
+function seconds(sinceMs) {
+  return ((Date.now() - sinceMs) / 1000).toFixed(1)
 }
-process.exit(TASKS[task]())
+
+function closing({ passed, failed, skipped }) {
+  return `${passed} passed, ${failed} failed${skipped > 0 ? `, ${skipped} skipped` : ""}`
+}
+
+async function checkAll() {
+  const checks = [
+    ["format", join(BIN, "oxfmt"), ["--check", "."]],
+    ["lint", join(BIN, "oxlint"), ["--type-aware", "--deny-warnings"]],
+    ["types", join(BIN, "tsc"), ["--noEmit"]],
+    ["dead code", join(BIN, "knip"), ["--no-progress"]],
+    ["architecture", BUN, ["test", "./test/architecture.test.ts"]],
+  ]
+  let failed = 0
+  for (const [name, command, args] of checks) {
+    const startedAtMs = Date.now()
+    const isGood = (await start(command, args)) === 0
+    if (!isGood) failed += 1
+    process.stdout.write(`${isGood ? "ok  " : "FAIL"} ${name} (${seconds(startedAtMs)} s)\n`)
+  }
+  process.stdout.write(`${closing({ passed: checks.length - failed, failed, skipped: 0 })}\n`)
+  return failed === 0 ? 0 : 1
+}
+
+async function main() {
+  const [name = "", ...args] = process.argv.slice(2)
+  const action = Object.hasOwn(ACTIONS, name) ? ACTIONS[name] : undefined
+  if (action === undefined) fail(`usage: node scripts/run.mjs ${Object.keys(ACTIONS).join("|")}`)
+  requireMachine()
+  await install(ROOT)
+  if (["test", "demo", "bench"].includes(name)) await install(join(ROOT, "test/agents"))
+  return await action(args)
+}
+
+// Ctrl-C reaches the child too; it decides how to end, and its exit code is ours.
+process.on("SIGINT", () => {})
+process.exitCode = await main()
