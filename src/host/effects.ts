@@ -18,7 +18,7 @@ import { takeCheckpoint, uploadCheckpoint, workspaceSpool } from "./checkpointin
 import { handoffFolder, type Daemon } from "./daemon.ts"
 import { fetchManifest, readHandoffManifest, saveHandoffManifest, saveKnownManifest } from "./manifests.ts"
 import { STOP_STEP } from "./move-output.ts"
-import { divergence } from "./preflight.ts"
+import { checkDisk, divergence } from "./preflight.ts"
 import type { Context } from "./runtime.ts"
 import type { Place } from "./store/host-store.ts"
 import { applyCheckpoint, isAbsentOrEmpty, restoreTarget, targetDirectory, undoFolder } from "./target-leg.ts"
@@ -225,6 +225,10 @@ async function backup(daemon: Daemon, word: StageWord, context: Context): Promis
   const leg = daemon.store.leg(id)
   const name = daemon.store.place(workspace)?.name ?? (await nameOf(daemon, workspace))
   const directory = await targetDirectory(daemon, workspace, name, leg)
+  await checkDisk(
+    directory,
+    manifest.blobs.reduce((sum, blob) => sum + blob.plainSize, 0),
+  )
   const isClean = (await divergence(daemon, directory, manifest.code)) === null
   await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "backup")
   const saved = await step(context.steps, "back up", async () =>

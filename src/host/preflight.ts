@@ -143,7 +143,8 @@ async function checkAgents(
   return notices
 }
 
-async function checkDisk(directory: string, bytes: number): Promise<void> {
+/** @throws {AppError} no_space, not_writable */
+export async function checkDisk(directory: string, bytes: number): Promise<void> {
   const existing = await nearestExisting(directory)
   try {
     await access(existing, constants.W_OK | constants.X_OK)

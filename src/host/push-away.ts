@@ -1,5 +1,6 @@
 /** `push --migrate`: opens the hand-off, runs this host's leg, lets the gateway drive the other one, and tells how it ended. */
 import type { Repository } from "../checkpoint/code.ts"
+import { repositorySizeBytes } from "../checkpoint/size.ts"
 import type { StepListener } from "../lib/steps.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import type { HostInfo, PreflightRequest, WorkspaceView } from "../protocol/gateway-api.ts"
@@ -10,6 +11,7 @@ import type { MoveOutput } from "../protocol/output.ts"
 import { advance, undo } from "./advance.ts"
 import { takeCheckpoint } from "./checkpointing.ts"
 import type { Daemon } from "./daemon.ts"
+import { knownManifestOf } from "./manifests.ts"
 import { handoffOutput, type Tally } from "./move-output.ts"
 import { preflightSource } from "./preflight.ts"
 import { publishLive, register, takeRequest } from "./publish.ts"
@@ -98,11 +100,10 @@ async function preCopy(
   }
 }
 
-/** Upper bound of what will arrive, for the target's disk check. */
+/** What will arrive, roughly, for the target's disk check: only the first time is everything new there. */
 async function sizeOf(daemon: Daemon, away: Away): Promise<number> {
-  void daemon
-  void away
-  return 0
+  const known = await knownManifestOf(daemon, away.place.workspace, away.view?.workspace.headCheckpoint ?? null)
+  return known === null ? await repositorySizeBytes(away.repository) : 0
 }
 
 /** Asks the target, through the gateway, whether it can take this; its words for the person are kept. */
