@@ -1,7 +1,6 @@
 /** Wires the host daemon: of the user's own machine (user socket), or of a host that a gateway can call. */
 import { hostname } from "node:os"
 import { join } from "node:path"
-import { z } from "zod"
 import { opencodeAgent } from "../agents/opencode/agent.ts"
 import { hostApi, userApi, type HostApi, type UserApi } from "../client/gateway-client.ts"
 import { inProcessFetcher, unixFetcher, type Fetcher } from "../client/http.ts"
@@ -11,7 +10,7 @@ import { openLog, type Log } from "../lib/log.ts"
 import { stateFolder, userSocketPath, type Environment } from "../lib/folders.ts"
 import { prepareSocket, protectSocket, socketPath } from "../lib/platform.ts"
 import { AppError, httpStatusOf, toAppError } from "../protocol/errors.ts"
-import { hostIdSchema, nameSchema } from "../protocol/ids.ts"
+import { LOCAL_HOST_SOCKET, localHostSchema, type LocalHost } from "../protocol/local-host.ts"
 import { agentRegistry } from "./agents.ts"
 import type { Daemon } from "./daemon.ts"
 import { localRoutes } from "./routes/local.ts"
@@ -35,15 +34,6 @@ export type HostOptions =
       readonly gatewaySocket: string | null
     }
   | { readonly kind: "local"; readonly root: string }
-
-const configSchema = z.object({
-  schema: z.literal(1),
-  host: hostIdSchema,
-  name: nameSchema,
-  gatewaySocket: z.string(),
-  token: z.string().min(16),
-  inboundToken: z.string().min(16),
-})
 
 const ASK_EVERY_MS = 30_000
 
@@ -93,7 +83,10 @@ async function serveLocalHost(root: string): Promise<number> {
   const stopped = Promise.withResolvers<void>()
   onSignals(() => stopped.resolve())
   await runtime.restart()
-  const server = await listen(socketPath(join(state, "run"), "host.sock"), async (request) => await app.fetch(request))
+  const server = await listen(
+    socketPath(join(state, "run"), LOCAL_HOST_SOCKET),
+    async (request) => await app.fetch(request),
+  )
   log("listening", { pid: process.pid })
   await stopped.promise
   await server.stop(true)
@@ -102,13 +95,13 @@ async function serveLocalHost(root: string): Promise<number> {
   return 0
 }
 
-async function readConfig(path: string): Promise<z.infer<typeof configSchema>> {
+async function readConfig(path: string): Promise<LocalHost> {
   const text = await readTextIfExists(path)
   if (text === null)
     throw new AppError("not_found", `${path} is missing: this is not the root of a host`, {
       hint: "make one: decamp hosts add local NAME --root DIR",
     })
-  const parsed = configSchema.safeParse(JSON.parse(text))
+  const parsed = localHostSchema.safeParse(JSON.parse(text))
   if (!parsed.success) throw new AppError("damaged_data", `${path} can't be read`, { cause: parsed.error })
   return parsed.data
 }

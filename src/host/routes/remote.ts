@@ -1,5 +1,6 @@
 /** What the gateway asks of a host that it can call. Every request carries the token that only the two of them know. */
 import { Hono } from "hono"
+import type { WordAnswer } from "../../handoff/host.ts"
 import { streamAnswer } from "../../lib/ndjson.ts"
 import type { StepEvent, StepListener } from "../../lib/steps.ts"
 import { AppError } from "../../protocol/errors.ts"
@@ -49,14 +50,31 @@ export function remoteRoutes({ daemon, runtime, inboundToken }: RemoteRoutes): H
     return streamAnswer(
       async (listener, signal) => {
         const answer = await runtime.word(word, { steps: asRemote(daemon.identity.name, listener), signal })
-        const isActed = answer.answer === "accepted"
-        return { outcome: isActed ? "acted" : answer.answer === "closed" ? "closed" : "nothing" }
+        return { outcome: outcomeOf(daemon, answer) }
       },
       (error) =>
         daemon.log("word failed", { word: word.word, handoff: word.id, code: error.code, message: error.message }),
     )
   })
   return app
+}
+
+/** @throws {AppError} resolve_first naming the older hand-off, gateway_behind */
+function outcomeOf(daemon: Daemon, answer: WordAnswer): "acted" | "closed" | "nothing" {
+  switch (answer.answer) {
+    case "accepted":
+      return "acted"
+    case "closed":
+      return "closed"
+    case "ignored":
+      return "nothing"
+    case "resolve_first":
+      throw new AppError("resolve_first", `${daemon.identity.name} must settle hand-off ${answer.id} first`, {
+        details: { handoff: answer.id },
+      })
+    case "gateway_behind":
+      throw new AppError("gateway_behind", `${daemon.identity.name} has heard of epoch ${answer.seenEpoch} already`)
+  }
 }
 
 /** This host's steps carry its name; its bytes on the wire are its own affair. */
