@@ -11,7 +11,7 @@ import {
 } from "../protocol/ids.ts"
 import { decide } from "./gateway.ts"
 import { type GatewayRecord, newRecord, ownerObject, rowOf, visibleWorkspace } from "./record.ts"
-import type { Answer, Decision, HostIdentity, OfferedCheckpoint, Request } from "./request.ts"
+import type { Answer, CommitRequest, Decision, HostIdentity, OfferedCheckpoint, Request } from "./request.ts"
 
 const hex = (digit: string): string => digit.repeat(24)
 const workspaceId = workspaceIdSchema.parse(`ws_${hex("a")}`)
@@ -41,7 +41,7 @@ const offered = (digits: CheckpointId, changes: Partial<OfferedCheckpoint> = {})
   ...changes,
 })
 
-const commit: Request = { request: "commit", by: laptop, epoch: 1, checkpoint: offered(c1, { kind: "live" }) }
+const commit: CommitRequest = { request: "commit", by: laptop, epoch: 1, checkpoint: offered(c1, { kind: "live" }) }
 const open: Request = {
   request: "open",
   id,
