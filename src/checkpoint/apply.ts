@@ -7,6 +7,7 @@ import { AppError } from "../protocol/errors.ts"
 import type { Oid } from "../protocol/ids.ts"
 import type { ApplyRequest, Repository } from "./code.ts"
 import { fetchInto } from "./fetch.ts"
+import { withoutForeign } from "./foreign.ts"
 import { gitFailure, gitIn, gitOid, shownPath, type GitPlace } from "./git.ts"
 import { besideBackup, refTime, saveTreesAsLeft, unseenFiles } from "./left.ts"
 import { requireWritableRefs, writeRefs, type RepositoryBackup } from "./refs.ts"
@@ -32,8 +33,9 @@ export async function applyCode(request: ApplyRequest): Promise<Repository> {
   await fetchInto(repository, request)
   await step(steps, "apply code", async () => {
     await using scratch = await scratchFolder(request.scratch, "apply")
-    const trees = await readTrees(repository, { scratch: scratch.path, keep: [code.worktreeTree] })
+    const found = await readTrees(repository, { scratch: scratch.path, keep: [code.worktreeTree] })
     const saved = backup.kind === "fresh" ? await emptyTree(repository) : backup.worktreeTree
+    const trees = await withoutForeign(repository, found, [saved, code.worktreeTree], code.worktreeTree)
     await saveUnseen(repository, trees, saved, request)
     await noteWritten(repository, trees, saved, code.worktreeTree)
     await moveTrees(repository, trees, code)
@@ -85,17 +87,6 @@ async function saveUnseen(
   if (backup.kind === "repository") await noteMet(repository, trees.worktreeTree, backup, new Set(unseen))
   const [first] = unseen
   if (first === undefined) return
-  if (backup.kind === "fresh") {
-    const incoming = new Set(
-      (await rawChanges(repository, ["diff-tree", saved, code.worktreeTree])).map(({ path }) => path),
-    )
-    const foreign = unseen.find((path) => !incoming.has(path))
-    if (foreign !== undefined) {
-      throw new AppError("diverged", `${repository.topLevel} is not empty any more: ${shownPath(foreign)}`, {
-        hint: "move it away, or choose another directory with --into",
-      })
-    }
-  }
   const now = Date.now()
   const ref = await saveTreesAsLeft(repository, trees, refTime(now), now)
   steps({ type: "notice", text: `${shownPath(first)} changed since the backup; saved under ${ref}` })
@@ -116,13 +107,11 @@ async function noteMet(
   await writeFileDurably(file, Buffer.from(text, "latin1"))
 }
 
-/** What verify must read byte for byte: whatever this call, or an earlier one that was cut off, writes. */
+/** What verify must look at: whatever this call, or an earlier one that was cut off, writes or removes. */
 async function noteWritten(repository: Repository, trees: ReadTrees, saved: Oid, target: Oid): Promise<void> {
   const written = new Set<string>()
   for (const tree of new Set([trees.worktreeTree, saved])) {
-    for (const { path, status } of await rawChanges(repository, ["diff-tree", tree, target])) {
-      if (status !== "D") written.add(path)
-    }
+    for (const { path } of await rawChanges(repository, ["diff-tree", tree, target])) written.add(path)
   }
   await recordWritten(repository, [...written])
 }

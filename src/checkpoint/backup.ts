@@ -9,6 +9,7 @@ import type { CodePart } from "../protocol/manifest.ts"
 import { emptyTree, hasEntries } from "./apply.ts"
 import { decampFolder, readBase, restoreBase } from "./base.ts"
 import type { Backup, Repository } from "./code.ts"
+import { withoutForeign } from "./foreign.ts"
 import { git, gitOid, gitRecords, gitResult, resolveRef } from "./git.ts"
 import { besideBackup, refTime, saveTreesAsLeft, unseenFiles, writeNewRef, writeStateCommit } from "./left.ts"
 import { readSetting, refsOf, restoreRefs, settingsOf, type RepositoryBackup } from "./refs.ts"
@@ -110,7 +111,8 @@ export interface Restored {
 
 /**
  * Puts the directory back as `backup` recorded it: HEAD, branch, refs, settings, index, work tree, base record. What changed since the
- * apply is saved first under `refs/decamp/left/…`, whose name is answered (`left`). A fresh directory loses what apply made; when it
+ * apply is saved first under `refs/decamp/left/…`, whose name is answered (`left`); a file that neither apply nor backup knows stays where it
+ * lies. A fresh directory loses what apply made; when it
  * holds edits it is kept whole and `kept` is true. Idempotent. Step: `restore code`.
  */
 export async function restoreBackup(request: RestoreRequest): Promise<Restored> {
@@ -127,9 +129,11 @@ async function restoreRepository(backup: RepositoryBackup, request: RestoreReque
   const repository = await openRepository(backup.directory)
   await using scratch = await scratchFolder(request.scratch, "restore")
   const keep = [code.worktreeTree, backup.worktreeTree]
-  const trees = await readTrees(repository, { scratch: scratch.path, keep })
-  const left = (await isUnseen(repository, trees, backup, code)) ? await saveNow(repository, trees) : null
+  const found = await readTrees(repository, { scratch: scratch.path, keep })
   const worktreeTree = await withMet(repository, backup, scratch.path)
+  const known = [backup.worktreeTree, code.worktreeTree, worktreeTree]
+  const trees = await withoutForeign(repository, found, known, worktreeTree)
+  const left = (await isUnseen(repository, trees, backup, code)) ? await saveNow(repository, found) : null
   await moveTrees(repository, trees, { indexTree: backup.indexTree, worktreeTree })
   await restoreRefs(repository, backup, code)
   const raw = besideBackup(repository, backup.ref, "index")

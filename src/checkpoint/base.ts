@@ -46,11 +46,18 @@ export async function recordBase(repository: Repository, base: Base): Promise<vo
   await git(repository, ["update-ref", baseRef(repository), tree])
   await decampFolder(repository)
   await writeFileDurably(baseFile(repository), JSON.stringify(base))
+  await forgetWritten(repository)
+}
+
+/** The note of what an apply wrote has done its duty. */
+async function forgetWritten(repository: Repository): Promise<void> {
+  await rm(join(repository.gitDir, "decamp", "written"), { force: true })
 }
 
 /** Takes the record back to what it was (null: none). */
 export async function restoreBase(repository: Repository, base: Base | null): Promise<void> {
   if (base !== null) return await recordBase(repository, base)
   await rm(baseFile(repository), { force: true })
+  await forgetWritten(repository)
   await git(repository, ["update-ref", "-d", baseRef(repository)])
 }

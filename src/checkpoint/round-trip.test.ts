@@ -1,86 +1,15 @@
-import { afterAll, expect, test } from "bun:test"
-import { chmod, mkdir, rm, symlink, writeFile } from "node:fs/promises"
+import { expect, test } from "bun:test"
+import { rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { filesOf, pictureOf, refsOutsideDecamp, temporaryFolder, userGit } from "../../test/support/checkout.ts"
-import { fileBlobs, type FileBlobs } from "../../test/support/file-blobs.ts"
-import type { CodePart } from "../protocol/manifest.ts"
-import { applyCode } from "./apply.ts"
-import { backupCode, restoreBackup } from "./backup.ts"
-import { baseOf, recordBase } from "./base.ts"
-import { captureCode } from "./capture.ts"
-import type { Backup, Captured } from "./code.ts"
+import { filesOf, pictureOf, refsOutsideDecamp, userGit } from "../../test/support/checkout.ts"
+import { apply, capture, dirtyRepository, newWorld, record, steps } from "../../test/support/code-world.ts"
+import { restoreBackup } from "./backup.ts"
+import { baseOf } from "./base.ts"
 import { differences, isClean } from "./compare.ts"
-import { fetchCode } from "./fetch.ts"
 import { openRepository } from "./repository.ts"
-import { verifyCode } from "./verify.ts"
-
-const disposables: AsyncDisposable[] = []
-afterAll(async () => {
-  for (const each of disposables) await each[Symbol.asyncDispose]()
-})
-const steps = (): void => undefined
-
-interface World {
-  readonly root: string
-  readonly scratch: string
-  readonly blobs: FileBlobs
-}
-
-async function newWorld(): Promise<World> {
-  const folder = await temporaryFolder()
-  disposables.push(folder)
-  const root = folder.path
-  await mkdir(join(root, "scratch"))
-  await mkdir(join(root, "blobs"))
-  return { root, scratch: join(root, "scratch"), blobs: fileBlobs(join(root, "blobs")) }
-}
-
-/** Two commits, then one of each: staged, unstaged, both, untracked, deleted, exec bit, links. */
-async function dirtyRepository(world: World, name: string): Promise<string> {
-  const top = join(world.root, name)
-  await mkdir(join(top, "src/deep"), { recursive: true })
-  await userGit(top, "init", "-q", "-b", "main")
-  for (const file of ["a.txt", "b.txt", "c.txt", "gone.txt", "run.sh", "src/deep/d.txt"]) {
-    await writeFile(join(top, file), `${file}\n`.repeat(50))
-  }
-  await writeFile(join(top, ".gitignore"), "*.log\nnode_modules/\n")
-  await userGit(top, "add", "-A")
-  await userGit(top, "commit", "-qm", "one")
-  await writeFile(join(top, "a.txt"), "two\n")
-  await userGit(top, "commit", "-qam", "two")
-  await writeFile(join(top, "b.txt"), "staged\n")
-  await userGit(top, "add", "b.txt")
-  await writeFile(join(top, "b.txt"), "staged and edited\n")
-  await writeFile(join(top, "c.txt"), "edited\n")
-  await rm(join(top, "gone.txt"))
-  await chmod(join(top, "run.sh"), 0o755)
-  await symlink("nowhere/at all", join(top, "dangling"))
-  await mkdir(join(top, "new folder"))
-  await writeFile(join(top, "new folder", "näme with\nnewline"), "untracked\n")
-  await writeFile(join(top, "x.log"), "ignored\n")
-  return top
-}
-
-async function capture(world: World, directory: string, previous: CodePart | null = null): Promise<Captured> {
-  const repository = await openRepository(directory)
-  return await captureCode({ repository, previous, sink: world.blobs.sink, scratch: world.scratch, steps })
-}
-
-async function apply(world: World, directory: string, code: CodePart): Promise<Backup> {
-  const common = { directory, code, source: world.blobs.source, scratch: world.scratch, steps }
-  await fetchCode(common)
-  const backup = await backupCode({ ...common, atMs: Date.now() })
-  await applyCode({ ...common, backup })
-  await verifyCode(common)
-  return backup
-}
-
-async function record(directory: string, checkpoint: string, code: CodePart): Promise<void> {
-  await recordBase(await openRepository(directory), baseOf(checkpoint, code))
-}
 
 test("a dirty checkout arrives in a fresh directory as it was, and nothing but decamp's own refs is new in the source", async () => {
-  const world = await newWorld()
+  await using world = await newWorld()
   const top = await dirtyRepository(world, "laptop")
   const before = await pictureOf(top)
   const log = await userGit(top, "log", "--all", "--format=%H")
@@ -100,7 +29,7 @@ test("a dirty checkout arrives in a fresh directory as it was, and nothing but d
 })
 
 test("work done there comes back over the warm directory with a thin pack, and a clean directory shows no difference", async () => {
-  const world = await newWorld()
+  await using world = await newWorld()
   const top = await dirtyRepository(world, "laptop")
   const first = (await capture(world, top)).code
   await record(top, "cp1", first)
@@ -125,7 +54,7 @@ test("work done there comes back over the warm directory with a thin pack, and a
 })
 
 test("a backup puts everything back: HEAD, branch, index, edits, and what was not there is gone", async () => {
-  const world = await newWorld()
+  await using world = await newWorld()
   const top = await dirtyRepository(world, "laptop")
   const { code } = await capture(world, top)
   const there = await dirtyRepository(world, "other")

@@ -1,7 +1,7 @@
 /** What does not travel, item by item: said before a move, never dropped in silence. */
 import { readdir } from "node:fs/promises"
 import { basename, join } from "node:path"
-import { readTextIfExists, scratchFolder } from "../lib/files.ts"
+import { isMissing, readTextIfExists, scratchFolder } from "../lib/files.ts"
 import type { NotTravelling } from "../protocol/manifest.ts"
 import { readBase } from "./base.ts"
 import type { Repository } from "./code.ts"
@@ -90,7 +90,8 @@ async function specialEntries(repository: Repository, ignored: readonly string[]
   const nested = new Set(repository.nested.map((path) => path.slice(repository.topLevel.length + 1)))
   const rows: NotTravelling[] = []
   const walk = async (folder: string): Promise<void> => {
-    const entries = await readdir(join(repository.topLevel, folder), { withFileTypes: true })
+    const entries = await entriesOf(join(repository.topLevel, folder))
+    if (entries === null) return
     if (entries.length === 0 && folder !== "") {
       rows.push({ kind: "special-file", path: `${folder}/`, reason: "an empty folder: git does not record it" })
     }
@@ -108,6 +109,16 @@ async function specialEntries(repository: Repository, ignored: readonly string[]
   await walk("")
   rows.sort((a, b) => (a.path < b.path ? -1 : 1))
   return capped(rows)
+}
+
+/** Null for a folder that vanished meanwhile, may not be read, or whose name is not UTF-8. */
+async function entriesOf(folder: string) {
+  try {
+    return await readdir(folder, { withFileTypes: true })
+  } catch (error) {
+    if (isMissing(error) || (error instanceof Error && "code" in error && error.code === "EACCES")) return null
+    throw error
+  }
 }
 
 async function otherRefs(repository: Repository): Promise<readonly NotTravelling[]> {

@@ -202,20 +202,20 @@ async function kindOf(path: Buffer): Promise<"file" | "folder" | "none"> {
 
 async function filesBelow(folder: Buffer, path: string): Promise<readonly string[]> {
   const files: string[] = []
-  for (const entry of await readdir(folder, { withFileTypes: true, encoding: "buffer" })) {
-    const below = `${path}/${entry.name.toString("latin1")}`
-    const absolute = Buffer.concat([folder, Buffer.from("/"), entry.name])
-    if (entry.name.toString("latin1").toLowerCase() === ".git") {
+  // Bun 1.4.5 gives no names with `withFileTypes` and buffers together, so each is looked at.
+  for (const name of await readdir(folder, { encoding: "buffer" })) {
+    const text = name.toString("latin1")
+    const absolute = Buffer.concat([folder, Buffer.from("/"), name])
+    if (text.toLowerCase() === ".git") {
       throw new AppError(
         "unsupported_state",
         `a repository of its own lies at ${folder.toString("utf8")}, where a file must go`,
-        {
-          hint: "move it away first",
-        },
+        { hint: "move it away first" },
       )
     }
-    if (entry.isDirectory()) files.push(...(await filesBelow(absolute, below)))
-    else if (entry.isFile() || entry.isSymbolicLink()) files.push(below)
+    const kind = await kindOf(absolute)
+    if (kind === "folder") files.push(...(await filesBelow(absolute, `${path}/${text}`)))
+    else if (kind === "file") files.push(`${path}/${text}`)
   }
   return files
 }

@@ -1,0 +1,75 @@
+/** What tests of `src/checkpoint` share: a temporary world with a blob folder, and the moves as a host makes them. */
+import { chmod, mkdir, rm, symlink, writeFile } from "node:fs/promises"
+import { join } from "node:path"
+import { applyCode } from "../../src/checkpoint/apply.ts"
+import { backupCode } from "../../src/checkpoint/backup.ts"
+import { baseOf, recordBase } from "../../src/checkpoint/base.ts"
+import { captureCode } from "../../src/checkpoint/capture.ts"
+import type { Backup, Captured } from "../../src/checkpoint/code.ts"
+import { fetchCode } from "../../src/checkpoint/fetch.ts"
+import { openRepository } from "../../src/checkpoint/repository.ts"
+import { verifyCode } from "../../src/checkpoint/verify.ts"
+import type { CodePart } from "../../src/protocol/manifest.ts"
+import { temporaryFolder, userGit } from "./checkout.ts"
+import { fileBlobs, type FileBlobs } from "./file-blobs.ts"
+
+export const steps = (): void => undefined
+
+export interface World extends AsyncDisposable {
+  readonly root: string
+  readonly scratch: string
+  readonly blobs: FileBlobs
+}
+
+export async function newWorld(): Promise<World> {
+  const folder = await temporaryFolder()
+  const root = folder.path
+  await mkdir(join(root, "scratch"))
+  await mkdir(join(root, "blobs"))
+  const dispose = async (): Promise<void> => await folder[Symbol.asyncDispose]()
+  return { root, scratch: join(root, "scratch"), blobs: fileBlobs(join(root, "blobs")), [Symbol.asyncDispose]: dispose }
+}
+
+/** Two commits, then one of each: staged, unstaged, both, untracked, deleted, exec bit, links. */
+export async function dirtyRepository(world: World, name: string): Promise<string> {
+  const top = join(world.root, name)
+  await mkdir(join(top, "src/deep"), { recursive: true })
+  await userGit(top, "init", "-q", "-b", "main")
+  for (const file of ["a.txt", "b.txt", "c.txt", "gone.txt", "run.sh", "src/deep/d.txt"]) {
+    await writeFile(join(top, file), `${file}\n`.repeat(50))
+  }
+  await writeFile(join(top, ".gitignore"), "*.log\nnode_modules/\n")
+  await userGit(top, "add", "-A")
+  await userGit(top, "commit", "-qm", "one")
+  await writeFile(join(top, "a.txt"), "two\n")
+  await userGit(top, "commit", "-qam", "two")
+  await writeFile(join(top, "b.txt"), "staged\n")
+  await userGit(top, "add", "b.txt")
+  await writeFile(join(top, "b.txt"), "staged and edited\n")
+  await writeFile(join(top, "c.txt"), "edited\n")
+  await rm(join(top, "gone.txt"))
+  await chmod(join(top, "run.sh"), 0o755)
+  await symlink("nowhere/at all", join(top, "dangling"))
+  await mkdir(join(top, "new folder"))
+  await writeFile(join(top, "new folder", "näme with\nnewline"), "untracked\n")
+  await writeFile(join(top, "x.log"), "ignored\n")
+  return top
+}
+
+export async function capture(world: World, directory: string, previous: CodePart | null = null): Promise<Captured> {
+  const repository = await openRepository(directory)
+  return await captureCode({ repository, previous, sink: world.blobs.sink, scratch: world.scratch, steps })
+}
+
+export async function apply(world: World, directory: string, code: CodePart): Promise<Backup> {
+  const common = { directory, code, source: world.blobs.source, scratch: world.scratch, steps }
+  await fetchCode(common)
+  const backup = await backupCode({ ...common, atMs: Date.now() })
+  await applyCode({ ...common, backup })
+  await verifyCode(common)
+  return backup
+}
+
+export async function record(directory: string, checkpoint: string, code: CodePart): Promise<void> {
+  await recordBase(await openRepository(directory), baseOf(checkpoint, code))
+}
