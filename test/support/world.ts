@@ -45,12 +45,47 @@ export interface World extends AsyncDisposable {
   machine(name: string, extra?: Readonly<Record<string, string>>): Promise<Machine>
 }
 
+/**
+ * Holds every git command of one HOME whose arguments match, so that a test can end processes at an exact point of a hand-off.
+ * Production code knows nothing of it: the git on PATH waits.
+ */
+export interface Gate {
+  /** Waits until a command is held. */
+  reached(): Promise<void>
+  open(): Promise<void>
+}
+
+export async function closeGate(home: string, pattern: string): Promise<Gate> {
+  const file = join(home, ".git-gate")
+  await rm(`${file}-reached`, { force: true })
+  await writeFile(file, `${pattern}\n`)
+  return {
+    async reached() {
+      for (let n = 0; n < 1200; n += 1) {
+        if (existsSync(`${file}-reached`)) return
+        await Bun.sleep(50)
+      }
+      throw new Error(`no git command in ${home} matched ${pattern}`)
+    },
+    open: async () => await rm(file, { force: true }),
+  }
+}
+
+const GATED_GIT = `#!/bin/sh
+while [ -f "$HOME/.git-gate" ] && printf '%s' "$*" | grep -Eq -f "$HOME/.git-gate"; do
+  : >"$HOME/.git-gate-reached"
+  sleep 0.05
+done
+exec REAL_GIT "$@"
+`
+
 /** A temporary folder with machines in it; at the end every daemon that was started is ended by its pid. */
 export async function makeWorld(agentsBin?: string): Promise<World> {
   if (!existsSync(BINARY)) throw new Error(`${BINARY} is missing: npm run build`)
   const root = await mkdtemp(join(tmpdir(), "dw-"))
   const bin = join(root, "bin")
   await mkdir(bin)
+  await writeFile(join(bin, "git"), GATED_GIT.replace("REAL_GIT", Bun.which("git") ?? "git"), { mode: 0o755 })
   const machines: Machine[] = []
   return {
     root,
