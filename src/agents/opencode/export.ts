@@ -2,7 +2,7 @@
 import type { Database } from "bun:sqlite"
 import { relative } from "node:path"
 import type { BlobSink } from "../../protocol/blob.ts"
-import type { BlobId } from "../../protocol/ids.ts"
+import { blobIdSchema, type BlobId } from "../../protocol/ids.ts"
 import type { NotTravelling, SessionEntry } from "../../protocol/manifest.ts"
 import type { AgentScope, SessionProblem } from "../agent.ts"
 import type { Binding } from "./binding.ts"
@@ -51,7 +51,8 @@ export async function exportSessions(
     for (const session of fresh) {
       if (broken.has(session.id)) continue
       const binding = { directories, projectId: session.projectId }
-      const blobs = await putChunks(chunksOf(db, layout, session, binding), sink)
+      const stored = new Set<string>(known.get(session.id)?.blobs)
+      const blobs = await putChunks(chunksOf(db, layout, session, binding), sink, stored)
       entries.set(session.id, entryOf(session, scope, blobs))
     }
     return {
@@ -84,9 +85,14 @@ function knownEntry(
   return sessionDigest(ids) === entry.digest ? entry : null
 }
 
-async function putChunks(chunks: Iterable<Uint8Array>, sink: BlobSink): Promise<BlobId[]> {
+/** Puts the chunks that the session's known entry does not name already. */
+async function putChunks(chunks: Iterable<Uint8Array>, sink: BlobSink, stored: ReadonlySet<string>): Promise<BlobId[]> {
   const ids: BlobId[] = []
-  for (const chunk of chunks) ids.push((await sink.put(once(chunk), { compress: true })).id)
+  for (const chunk of chunks) {
+    const id = stored.size === 0 ? null : blobIdSchema.parse(chunkId(chunk))
+    if (id !== null && stored.has(id)) ids.push(id)
+    else ids.push((await sink.put(once(chunk), { compress: true })).id)
+  }
   return ids
 }
 
