@@ -1,7 +1,30 @@
 /** Wires the gateway. Nothing else constructs its parts. */
-import { AppError } from "../protocol/errors.ts"
+import { join } from "node:path"
+import { parseArgs } from "node:util"
+import type { Context, Hono } from "hono"
+import pino from "pino"
+import { lockFile, privateFolder } from "../lib/files.ts"
+import { prepareSocket, protectSocket, socketPath } from "../lib/platform.ts"
+import { AppError, toAppError } from "../protocol/errors.ts"
+import { tenantIdSchema } from "../protocol/ids.ts"
+import { localProvisioner } from "../provision/local.ts"
+import { openFilesystemStore } from "../storage/filesystem.ts"
+import { loadSigningKey, urlPresigner } from "../storage/signed-url.ts"
+import { mount, newApp, type AskingHost, type Log, type User } from "./app.ts"
+import { checkpoints } from "./checkpoints.ts"
+import { driver } from "./driver.ts"
+import { hosts } from "./hosts.ts"
+import { ownership } from "./ownership.ts"
+import { notFound } from "./refusals.ts"
+import { mountBlobs } from "./routes/blobs.ts"
+import { hostRoutes } from "./routes/host.ts"
+import { userRoutes } from "./routes/user.ts"
+import type { Services } from "./services.ts"
+import { openGatewayDatabase } from "./store/open.ts"
+import { unsettledHandoffs } from "./store/records.ts"
+import { bearerOf } from "./tokens.ts"
 
-export type Log = (message: string, facts?: Readonly<Record<string, unknown>>) => void
+export type { Log }
 
 export interface GatewayOptions {
   /** Private folder of database, keys, blobs and sockets; one gateway at a time has it. */
@@ -27,17 +50,188 @@ export interface Gateway {
   stop(): Promise<void>
 }
 
+/** The user of a gateway that asks nobody who they are. */
+const LOCAL_TENANT = tenantIdSchema.parse("local")
+const ROUND_MS = 10_000
+/** The largest blob that an upload may have, bytes: 1 TiB. Each is bound to its own size by its signed address. */
+const MAX_BODY_BYTES = 2 ** 40
+
 /**
  * Starts a gateway in this process.
  * @throws {AppError} busy when another process runs one on this folder
  */
-export async function startGateway(_options: GatewayOptions): Promise<Gateway> {
-  throw new AppError("internal", "not written yet")
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const stateDir = await privateFolder(options.stateDir)
+  const lock = lockFile(join(stateDir, "gateway.lock"))
+  try {
+    return await startLocked(options, stateDir, lock)
+  } catch (error) {
+    lock.release()
+    throw error
+  }
+}
+
+async function startLocked(options: GatewayOptions, stateDir: string, lock: { release(): void }): Promise<Gateway> {
+  const log: Log = options.log ?? (() => {})
+  const services = await wire(options, stateDir, log)
+  const inFlight = new Set<Request>()
+  const served = (app: Hono) => async (request: Request) => {
+    inFlight.add(request)
+    try {
+      return await app.fetch(request)
+    } finally {
+      inFlight.delete(request)
+    }
+  }
+  const [user, hostsOnly] = [served(userApp(services)), served(hostApp(services))]
+  const listener = await listen(services.hostSocket, hostsOnly)
+  const background = startBackground(services)
+  return {
+    user,
+    hosts: hostsOnly,
+    hostSocket: services.hostSocket,
+    isBusy: () => inFlight.size > 0 || services.driver.isDriving(),
+    stopHosts: async () => await services.hosts.stopAll(),
+    async stop() {
+      background.stop()
+      await listener.stop(true)
+      await background.ended
+      await services.db.destroy()
+      lock.release()
+    },
+  }
+}
+
+async function wire(options: GatewayOptions, stateDir: string, log: Log): Promise<Services> {
+  const nowMs = options.nowMs ?? Date.now
+  const hostSocket = socketPath(stateDir, "hosts.sock")
+  const db = await openGatewayDatabase(join(stateDir, "gateway.db"))
+  const store = await openFilesystemStore(join(stateDir, "blobs"))
+  const signingKey = await loadSigningKey(join(stateDir, "url.key"))
+  const { selfArgv } = options
+  const provisioner = localProvisioner({ selfArgv, gatewaySocket: hostSocket, env: process.env })
+  const known = hosts({ db, provisioner, nowMs })
+  const owned = ownership({ db, store, nowMs })
+  const contents = checkpoints({ store, presigner: urlPresigner(signingKey), nowMs })
+  return {
+    db,
+    store,
+    signingKey,
+    hosts: known,
+    ownership: owned,
+    checkpoints: contents,
+    driver: driver({ ownership: owned, hosts: known, checkpoints: contents, nowMs, log }),
+    hostSocket,
+    nowMs,
+    log,
+  }
+}
+
+function userApp(services: Services): Hono {
+  const app = newApp(services.log)
+  mount(app, "/user", userRoutes(services), identifyUser, services.log)
+  mountForHosts(app, services)
+  return app
+}
+
+function hostApp(services: Services): Hono {
+  const app = newApp(services.log)
+  mountForHosts(app, services)
+  return app
+}
+
+function mountForHosts(app: Hono, services: Services): void {
+  const identify = async (context: Context): Promise<AskingHost> => {
+    const token = bearerOf(context.req.header("authorization"))
+    const host = token === null ? null : await services.hosts.authenticate(token)
+    if (host === null) throw new AppError("wrong_token", "this needs the token of a host")
+    return host
+  }
+  mount(app, "/host", hostRoutes(services), identify, services.log)
+  mountBlobs(app, services)
+}
+
+/** Who shows a token on the user's socket is not the user: for a host, its routes are not there. */
+async function identifyUser(context: Context): Promise<User> {
+  if (context.req.header("authorization") !== undefined) throw notFound()
+  return { tenant: LOCAL_TENANT }
+}
+
+async function listen(
+  path: string,
+  handle: (request: Request) => Promise<Response>,
+): Promise<{ stop(now: boolean): Promise<void> }> {
+  await prepareSocket(path)
+  const server = Bun.serve({ unix: path, fetch: handle, maxRequestBodySize: MAX_BODY_BYTES })
+  await protectSocket(path)
+  return server
+}
+
+/** Drives what is left to be told, at once and then every {@link ROUND_MS}. */
+function startBackground({ db, driver: drive, log }: Services): { stop(): void; readonly ended: Promise<void> } {
+  const stopping = new AbortController()
+  const round = async (): Promise<void> => {
+    try {
+      await drive.driveRested(await unsettledHandoffs(db))
+    } catch (error) {
+      log("the background round failed", { message: toAppError(error).message })
+    }
+  }
+  const ended = (async () => {
+    while (!stopping.signal.aborted) {
+      await round()
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, ROUND_MS)
+        stopping.signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true })
+      })
+    }
+  })()
+  return { stop: () => stopping.abort(), ended }
 }
 
 /** `decamp gateway serve`: also listens on a user socket (default `<stateDir>/user.sock`). */
 export async function serveGateway(
-  _options: GatewayOptions & { readonly userSocket?: string },
+  options: GatewayOptions & { readonly userSocket?: string },
 ): Promise<Gateway & { readonly userSocket: string }> {
-  throw new AppError("internal", "not written yet")
+  const gateway = await startGateway(options)
+  const userSocket = options.userSocket ?? socketPath(options.stateDir, "user.sock")
+  try {
+    const listener = await listen(userSocket, async (request) => await gateway.user(request))
+    return {
+      ...gateway,
+      userSocket,
+      async stop() {
+        await listener.stop(true)
+        await gateway.stop()
+      },
+    }
+  } catch (error) {
+    await gateway.stop()
+    throw error
+  }
+}
+
+/** The process of `decamp gateway serve [--state DIR] [--socket PATH]`; ends on SIGTERM or SIGINT. Answers the exit code. */
+export async function gatewayRole(
+  args: readonly string[],
+  { selfArgv }: { readonly selfArgv: readonly string[] },
+): Promise<number> {
+  const { values } = parseArgs({ args: [...args], options: { state: { type: "string" }, socket: { type: "string" } } })
+  const home = process.env["XDG_STATE_HOME"] ?? join(process.env["HOME"] ?? "/", ".local/state")
+  const stateDir = values.state ?? join(home, "decamp-gateway")
+  const logger = pino({ base: null }, pino.destination({ fd: 2, sync: true }))
+  const log: Log = (message, facts) => logger.info(facts ?? {}, message)
+  const stopped = new Promise<void>((resolve) => {
+    for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve())
+  })
+  const gateway = await serveGateway({
+    stateDir,
+    selfArgv,
+    log,
+    ...(values.socket === undefined ? {} : { userSocket: values.socket }),
+  })
+  log("the gateway listens", { userSocket: gateway.userSocket, hostSocket: gateway.hostSocket })
+  await stopped
+  await gateway.stop()
+  return 0
 }

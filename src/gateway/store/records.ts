@@ -2,7 +2,14 @@
 import type { Kysely, Transaction } from "kysely"
 import type { GatewayRecord, OwnerRecord } from "../../handoff/record.ts"
 import type { CheckpointRow, HandoffRow, WorkspaceRow } from "../../protocol/handoff.ts"
-import type { CheckpointId, HandoffId, HostId, TenantId, WorkspaceId } from "../../protocol/ids.ts"
+import {
+  tenantIdSchema,
+  type CheckpointId,
+  type HandoffId,
+  type HostId,
+  type TenantId,
+  type WorkspaceId,
+} from "../../protocol/ids.ts"
 import {
   checkpointOf,
   checkpointValues,
@@ -169,11 +176,15 @@ export async function findHandoff(db: Db, tenant: TenantId, id: HandoffId): Prom
   return row === undefined ? null : handoffOf(row)
 }
 
-/** Rows of which something is left to be told, of all tenants, oldest first. For the driver. */
-export async function unsettledHandoffs(db: GatewayDatabase): Promise<{ tenant: string; row: HandoffRow }[]> {
+/** Rows of which something is left to be told, oldest first: a tenant's, or all tenants' for the driver. */
+export async function unsettledHandoffs(
+  db: GatewayDatabase,
+  tenant?: TenantId,
+): Promise<{ tenant: TenantId; row: HandoffRow }[]> {
   const rows = await db
     .selectFrom("handoffs")
     .selectAll()
+    .$if(tenant !== undefined, (query) => query.where("tenant", "=", tenant ?? ""))
     .where("state", "not in", ["done", "superseded"])
     .where((where) =>
       where.not(
@@ -185,8 +196,9 @@ export async function unsettledHandoffs(db: GatewayDatabase): Promise<{ tenant: 
       ),
     )
     .orderBy("started_at_ms")
+    .orderBy("seq")
     .execute()
-  return rows.map((row) => ({ tenant: row.tenant, row: handoffOf(row) }))
+  return rows.map((row) => ({ tenant: tenantIdSchema.parse(row.tenant), row: handoffOf(row) }))
 }
 
 /** Every row in which a host is source or target, by workspace and then `seq`. */

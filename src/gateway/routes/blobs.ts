@@ -1,0 +1,45 @@
+/** `/blobs/*`: contents by signed address. The address is the permission. */
+import type { Hono } from "hono"
+import { AppError } from "../../protocol/errors.ts"
+import { checkSignedUrl } from "../../storage/signed-url.ts"
+import type { ByteRange, StoredObject } from "../../storage/blob-store.ts"
+import { notFound } from "../refusals.ts"
+import type { Services } from "../services.ts"
+
+export function mountBlobs(app: Hono, { store, signingKey, nowMs }: Services): void {
+  app.put("/blobs/*", async (context) => {
+    const grant = checkSignedUrl(signingKey, context.req.raw, nowMs())
+    const announced = context.req.header("content-length")
+    if (announced !== undefined && Number(announced) !== grant.sizeBytes) {
+      throw new AppError("invalid_request", `${grant.key}: ${announced} bytes announced, ${grant.sizeBytes} allowed`)
+    }
+    await store.put(grant.key, context.req.raw.body ?? noBytes(), grant.sizeBytes)
+    return context.json({})
+  })
+  app.get("/blobs/*", async (context) => {
+    const grant = checkSignedUrl(signingKey, context.req.raw, nowMs())
+    const range = rangeOf(context.req.header("range"), grant.sizeBytes)
+    const found = await store.get(grant.key, range ?? undefined)
+    if (found === null) throw notFound()
+    return contentResponse(found, range)
+  })
+}
+
+function contentResponse(found: StoredObject, range: ByteRange | null): Response {
+  const headers: Record<string, string> = { "content-type": "application/octet-stream", "accept-ranges": "bytes" }
+  if (range === null) return new Response(found.content, { headers })
+  headers["content-range"] = `bytes ${range.start}-${range.end - 1}/${found.sizeBytes}`
+  return new Response(found.content, { headers, status: 206 })
+}
+
+/** `bytes=a-b` or `bytes=a-` (RFC 9110, 14.2); another form is ignored, as the RFC allows. */
+function rangeOf(header: string | undefined, sizeBytes: number): ByteRange | null {
+  const match = /^bytes=(\d{1,15})-(\d{0,15})$/.exec(header ?? "")
+  if (match === null) return null
+  const start = Number(match[1])
+  const end = match[2] === "" ? sizeBytes : Math.min(sizeBytes, Number(match[2]) + 1)
+  if (start >= end) throw new AppError("invalid_request", `no such range in ${sizeBytes} bytes`)
+  return { start, end }
+}
+
+async function* noBytes(): AsyncGenerator<Uint8Array> {}

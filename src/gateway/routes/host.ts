@@ -1,0 +1,232 @@
+/** `/host/*`: what a host may ask with its token. What isn't its affair is answered as an unknown id. */
+import { isSettled, visibleRow, visibleWorkspace } from "../../handoff/record.ts"
+import type { HostIdentity, OfferedCheckpoint } from "../../handoff/request.ts"
+import {
+  blobPlanRequestSchema,
+  blobUrlsRequestSchema,
+  checkpointStepRequestSchema,
+  commitRequestSchema,
+  hostReportRequestSchema,
+  plainStepRequestSchema,
+  type HandoffAnswer,
+  type HostWork,
+} from "../../protocol/gateway-api.ts"
+import type { HandoffRow } from "../../protocol/handoff.ts"
+import {
+  checkpointIdSchema,
+  handoffIdSchema,
+  workspaceIdSchema,
+  type CheckpointId,
+  type WorkspaceId,
+} from "../../protocol/ids.ts"
+import { AppError } from "../../protocol/errors.ts"
+import { idOf, type Asked, type AskingHost, type Route } from "../app.ts"
+import { notFound } from "../refusals.ts"
+import type { Services } from "../services.ts"
+import { handoffsOfHost, workspacesEverOwned } from "../store/records.ts"
+import { visibleWorkspaces } from "../views.ts"
+import { shown } from "./user.ts"
+
+const PLAIN_STEPS = ["staged", "live", "done", "release", "undone"] as const
+
+export function hostRoutes(services: Services): readonly Route<AskingHost>[] {
+  return [...workRoutes(services), ...checkpointRoutes(services), ...stepRoutes(services)]
+}
+
+function workRoutes(services: Services): readonly Route<AskingHost>[] {
+  return [
+    { method: "GET", path: "/work", answer: async ({ who }) => await workOf(services, who) },
+    {
+      method: "GET",
+      path: "/record/:workspace",
+      async answer({ who, params }) {
+        const workspace = idOf(workspaceIdSchema, params["workspace"])
+        await refuseStranger(services, who, workspace)
+        return await workOf(services, who, workspace)
+      },
+    },
+    {
+      method: "POST",
+      path: "/report",
+      async answer({ who, json }) {
+        const { workspace, directory, sessionCount } = await json(hostReportRequestSchema)
+        await refuseStranger(services, who, workspace)
+        const said = { directory: directory.slice(0, 4096), session_count: sessionCount }
+        await services.db
+          .insertInto("places")
+          .values({ tenant: who.tenant, workspace, host: who.host, ...said })
+          .onConflict((conflict) => conflict.columns(["tenant", "workspace", "host"]).doUpdateSet(said))
+          .execute()
+      },
+    },
+  ]
+}
+
+/**
+ * What is unfinished for a host, and the newest row of each workspace: a source that missed the word of a hand-off that is closed
+ * here finds it there.
+ */
+async function workOf({ db, hosts, nowMs }: Services, who: AskingHost, only?: WorkspaceId): Promise<HostWork> {
+  const rows = await handoffsOfHost(db, who.tenant, who.host, only)
+  const newest = new Map(rows.map((row) => [row.workspace, row]))
+  const items = rows.filter((row) => !isSettled(row) || newest.get(row.workspace) === row)
+  const owned = await workspacesEverOwned(db, who.tenant, who.host)
+  const ids = [...new Set([...rows.map((row) => row.workspace), ...owned])].filter(
+    (id) => only === undefined || id === only,
+  )
+  const workspaces = await visibleWorkspaces(db, who.tenant, ids)
+  const byId = new Map(workspaces.map((workspace) => [workspace.id, workspace]))
+  const names = new Map((await hosts.everyone(who.tenant)).map((host) => [host.host, host.name]))
+  return {
+    generation: 1,
+    nowMs: nowMs(),
+    workspaces,
+    items: items.flatMap((row) => {
+      const workspace = byId.get(row.workspace)
+      const [sourceName, targetName] = [names.get(row.source) ?? row.source, names.get(row.target) ?? row.target]
+      return workspace === undefined ? [] : [{ workspace, handoff: visibleRow(row), sourceName, targetName }]
+    }),
+  }
+}
+
+function checkpointRoutes(services: Services): readonly Route<AskingHost>[] {
+  const { checkpoints, ownership } = services
+  return [
+    {
+      method: "POST",
+      path: "/checkpoints/commit",
+      async answer({ who, json }) {
+        const request = await json(commitRequestSchema)
+        await refuseStranger(services, who, request.workspace)
+        const { offered, problem } = await offer(services, who, { ...request, id: request.checkpoint })
+        const by = { host: who.host, incarnation: request.incarnation }
+        const commit = { request: "commit", by, epoch: request.epoch, checkpoint: offered } as const
+        const { workspace } = await ownership.judge(who.tenant, request.workspace, commit, problem)
+        return { head: workspace.headCheckpoint, workspace }
+      },
+    },
+    {
+      method: "POST",
+      path: "/checkpoints/:id/urls",
+      async answer({ who, params, json }) {
+        const { workspace, blobs } = await json(blobUrlsRequestSchema)
+        const checkpoint = idOf(checkpointIdSchema, params["id"])
+        if (!(await mayRead(services, who, workspace, checkpoint))) throw notFound()
+        return await checkpoints.urls(who.tenant, workspace, checkpoint, blobs)
+      },
+    },
+    {
+      method: "POST",
+      path: "/blobs/plan",
+      async answer({ who, json }) {
+        const request = await json(blobPlanRequestSchema)
+        await refuseStranger(services, who, request.workspace)
+        const record = await ownership.load(who.tenant, request.workspace)
+        const workspace = record === null ? null : visibleWorkspace(record)
+        const isOwner = workspace?.ownerHost === who.host && workspace.ownerIncarnation === request.incarnation
+        if (!isOwner || workspace.epoch !== request.epoch) {
+          throw new AppError("stale_epoch", `${who.name} doesn't own the workspace under epoch ${request.epoch}`, {
+            details: { ownerHost: workspace?.ownerHost, epoch: workspace?.epoch },
+          })
+        }
+        return await checkpoints.plan(who.tenant, request)
+      },
+    },
+  ]
+}
+
+function stepRoutes(services: Services): readonly Route<AskingHost>[] {
+  const { ownership } = services
+  return [
+    ...(["copying", "sealed"] as const).map((request) => ({
+      method: "POST" as const,
+      path: `/handoffs/:id/${request}`,
+      async answer(asked: Asked<AskingHost>): Promise<HandoffAnswer> {
+        const { who } = asked
+        const body = await asked.json(checkpointStepRequestSchema)
+        const row = await rowFor(services, asked, body.workspace)
+        const kind = request === "sealed" ? "sealed" : "live"
+        const { offered, problem } = await offer(services, who, { ...body, id: body.checkpoint, kind })
+        const by = { host: who.host, incarnation: body.incarnation }
+        const step = { request, id: row.id, by, epoch: body.epoch, checkpoint: offered }
+        return shown(await ownership.judge(who.tenant, row.workspace, step, problem))
+      },
+    })),
+    ...PLAIN_STEPS.map((request) => ({
+      method: "POST" as const,
+      path: `/handoffs/:id/${request}`,
+      async answer(asked: Asked<AskingHost>): Promise<HandoffAnswer> {
+        const { row, by, epoch } = await plainStep(services, asked)
+        return shown(await ownership.judge(asked.who.tenant, row.workspace, { request, id: row.id, by, epoch }))
+      },
+    })),
+    {
+      method: "POST",
+      path: "/handoffs/:id/flip",
+      async answer(asked) {
+        const { row, by, epoch } = await plainStep(services, asked)
+        return shown(await ownership.judge(asked.who.tenant, row.workspace, { request: "flip", id: row.id, by, epoch }))
+      },
+    },
+  ]
+}
+
+async function plainStep(
+  services: Services,
+  asked: Asked<AskingHost>,
+): Promise<{ row: HandoffRow; by: HostIdentity; epoch: number }> {
+  const body = await asked.json(plainStepRequestSchema)
+  const row = await rowFor(services, asked, body.workspace)
+  return { row, by: { host: asked.who.host, incarnation: body.incarnation }, epoch: body.epoch }
+}
+
+/** The row of the path, when the host is its source or target. @throws {AppError} not_found */
+async function rowFor(
+  { ownership }: Services,
+  { who, params }: Asked<AskingHost>,
+  workspace: WorkspaceId,
+): Promise<HandoffRow> {
+  const row = await ownership.find(who.tenant, idOf(handoffIdSchema, params["id"]))
+  if (row === null || row.workspace !== workspace) throw notFound()
+  if (row.source !== who.host && row.target !== who.host) throw notFound()
+  return row
+}
+
+/** A host knows of a workspace that it owns, has owned, or is or was handed. @throws {AppError} not_found for every other one */
+async function refuseStranger({ db }: Services, who: AskingHost, workspace: WorkspaceId): Promise<void> {
+  if ((await workspacesEverOwned(db, who.tenant, who.host)).has(workspace)) return
+  if ((await handoffsOfHost(db, who.tenant, who.host, workspace)).length === 0) throw notFound()
+}
+
+/** The owner may read every checkpoint, the target of a hand-off that isn't over the one that it receives. */
+async function mayRead(
+  { db, ownership }: Services,
+  who: AskingHost,
+  workspace: WorkspaceId,
+  checkpoint: CheckpointId,
+): Promise<boolean> {
+  const record = await ownership.load(who.tenant, workspace, { checkpoint })
+  if (record?.checkpoints.get(checkpoint)?.committed !== true) return false
+  if (visibleWorkspace(record).ownerHost === who.host) return true
+  const rows = await handoffsOfHost(db, who.tenant, who.host, workspace)
+  return rows.some((row) => {
+    if (row.checkpoint !== checkpoint || row.target !== who.host) return false
+    // The target restores its code from this checkpoint's record while it undoes.
+    return row.state !== "done" && row.state !== "superseded" && !(row.state === "abandoned" && row.targetUndone)
+  })
+}
+
+/** What the store says of an offered checkpoint. One that is committed already was verified then. */
+async function offer(
+  { ownership, checkpoints }: Services,
+  who: AskingHost,
+  given: Omit<OfferedCheckpoint, "blobsVerified"> & Pick<HostIdentity, "incarnation"> & { workspace: WorkspaceId },
+): Promise<{ offered: OfferedCheckpoint; problem: string | null }> {
+  const { id, epoch, parent, kind, workspace, incarnation } = given
+  const record = await ownership.load(who.tenant, workspace, { checkpoint: id })
+  const isKnown = record?.checkpoints.get(id)?.committed === true
+  const offered = { id, epoch, parent, kind }
+  const creator = { host: who.host, incarnation }
+  const problem = isKnown ? null : await checkpoints.problem(who.tenant, workspace, offered, creator)
+  return { offered: { ...offered, blobsVerified: problem === null }, problem }
+}

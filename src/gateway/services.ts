@@ -1,0 +1,21 @@
+/** What the routes are given. Wired in start.ts. */
+import type { BlobStore } from "../storage/blob-store.ts"
+import type { Log } from "./app.ts"
+import type { Checkpoints } from "./checkpoints.ts"
+import type { Driver } from "./driver.ts"
+import type { Hosts } from "./hosts.ts"
+import type { Ownership } from "./ownership.ts"
+import type { GatewayDatabase } from "./store/schema.ts"
+
+export interface Services {
+  readonly db: GatewayDatabase
+  readonly store: BlobStore
+  readonly signingKey: Uint8Array
+  readonly hosts: Hosts
+  readonly ownership: Ownership
+  readonly checkpoints: Checkpoints
+  readonly driver: Driver
+  readonly hostSocket: string
+  readonly nowMs: () => number
+  readonly log: Log
+}
