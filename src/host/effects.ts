@@ -231,9 +231,13 @@ async function backup(daemon: Daemon, word: StageWord, context: Context): Promis
   )
   const isClean = (await divergence(daemon, directory, manifest.code)) === null
   await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "backup")
-  const saved = await step(context.steps, "back up", async () =>
-    backupCode({ directory, code: manifest.code, atMs: daemon.nowMs(), scratch: scratch.path, steps: context.steps }),
-  )
+  const saved = await backupCode({
+    directory,
+    code: manifest.code,
+    atMs: daemon.nowMs(),
+    scratch: scratch.path,
+    steps: context.steps,
+  })
   daemon.store.saveLeg(id, { ...leg, directory, name, backup: saved, isBackupSpare: isClean })
   const backupRef = saved.kind === "repository" ? saved.ref : "none"
   return completed({ event: "backed-up", word, backupRef })

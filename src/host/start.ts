@@ -5,11 +5,11 @@ import { opencodeAgent } from "../agents/opencode/agent.ts"
 import { hostApi, userApi, type HostApi, type UserApi } from "../client/gateway-client.ts"
 import { inProcessFetcher, unixFetcher, type Fetcher } from "../client/http.ts"
 import { lockFile, privateFolder, readTextIfExists } from "../lib/files.ts"
-import { errorBody } from "../lib/ndjson.ts"
 import { openLog, type Log } from "../lib/log.ts"
 import { stateFolder, userSocketPath, type Environment } from "../lib/folders.ts"
-import { prepareSocket, protectSocket, socketPath } from "../lib/platform.ts"
-import { AppError, httpStatusOf, toAppError } from "../protocol/errors.ts"
+import { socketPath } from "../lib/platform.ts"
+import { serveUnix } from "../lib/serve.ts"
+import { AppError, toAppError } from "../protocol/errors.ts"
 import { LOCAL_HOST_SOCKET, localHostSchema, type LocalHost } from "../protocol/local-host.ts"
 import { agentRegistry } from "./agents.ts"
 import type { Daemon } from "./daemon.ts"
@@ -83,7 +83,7 @@ async function serveLocalHost(root: string): Promise<number> {
   const stopped = Promise.withResolvers<void>()
   onSignals(() => stopped.resolve())
   await runtime.restart()
-  const server = await listen(
+  const server = await serveUnix(
     socketPath(join(state, "run"), LOCAL_HOST_SOCKET),
     async (request) => await app.fetch(request),
   )
@@ -149,7 +149,7 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
   await register().catch((error: unknown) =>
     log("the gateway can't be reached yet", { message: toAppError(error).message }),
   )
-  const server = await listen(options.socket, async (request) => {
+  const server = await serveUnix(options.socket, async (request) => {
     if (!new URL(request.url).pathname.startsWith("/local/")) return await handle(request)
     requests += 1
     try {
@@ -231,25 +231,6 @@ function assemble(parts: Parts): Daemon & { identity: { name: string } } {
     log: parts.log,
     nowMs: () => Date.now(),
   }
-}
-
-/** Serves on a unix socket that only this user can open. */
-async function listen(
-  socket: string,
-  handle: (request: Request) => Promise<Response>,
-): Promise<{ stop(now: boolean): Promise<void> }> {
-  await prepareSocket(socket)
-  const server = Bun.serve({
-    unix: socket,
-    maxRequestBodySize: Number.MAX_SAFE_INTEGER,
-    fetch: handle,
-    error(error) {
-      const known = toAppError(error)
-      return Response.json({ error: errorBody(known) }, { status: httpStatusOf(known.code) })
-    },
-  })
-  await protectSocket(socket)
-  return server
 }
 
 function onSignals(end: () => void): void {
