@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test"
+import { expect, setDefaultTimeout, test } from "bun:test"
 import { mkdir, readFile, rm, stat, symlink, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { filesOf, pictureOf, refsOutsideDecamp, userGit } from "../../test/support/checkout.ts"
@@ -13,6 +13,9 @@ import { fetchCode } from "./fetch.ts"
 import { listLeft } from "./left.ts"
 import { openRepository } from "./repository.ts"
 import { verifyCode } from "./verify.ts"
+
+// Real git, many times; the machine may be busy.
+setDefaultTimeout(120_000)
 
 async function failure(work: Promise<unknown>): Promise<{ readonly code: string; readonly message: string }> {
   try {

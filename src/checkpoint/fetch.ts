@@ -8,7 +8,7 @@ import type { BlobId, Oid } from "../protocol/ids.ts"
 import type { CodePart } from "../protocol/manifest.ts"
 import { decampFolder, readBase } from "./base.ts"
 import type { Repository } from "./code.ts"
-import { gitFailure, gitResult, type GitPlace } from "./git.ts"
+import { git, gitFailure, gitResult, type GitPlace } from "./git.ts"
 import { exists, openRepository } from "./repository.ts"
 import { apartFrom, factsOf, isComplete, writeSnapshot } from "./snapshot.ts"
 
@@ -47,6 +47,7 @@ export async function fetchInto(repository: Repository, request: Omit<FetchReque
     const quarantine = join(folder, `quarantine-${crypto.randomUUID().slice(0, 8)}`)
     try {
       const place = await apartFrom(repository, quarantine)
+      await requireSameFormat(repository, code)
       await requireHonest(place, code)
       const { first, remade } = await findStart(repository, code)
       const known: Oid[] = []
@@ -77,6 +78,18 @@ async function findStart(
   const { head, indexTree, worktreeTree, trackingOid } = factsOf(base)
   const roots = [head, indexTree, worktreeTree, trackingOid].filter((oid) => oid !== null)
   return (await isComplete(repository, roots)) ? { first: at + 1, remade: base } : { first: 0, remade: null }
+}
+
+async function requireSameFormat(repository: Repository, code: CodePart): Promise<void> {
+  const format = (await git(repository, ["rev-parse", "--show-object-format"])).trim()
+  if (format === code.objectFormat) return
+  throw new AppError(
+    "unrelated_repository",
+    `${repository.topLevel} has ${format} objects, the workspace ${code.objectFormat}`,
+    {
+      hint: "pull with --into DIR into a fresh directory",
+    },
+  )
 }
 
 /** The manifest's facts must be those of its snapshot commit, or the proof that the snapshot is complete says nothing about them. */

@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test"
+import { expect, setDefaultTimeout, test } from "bun:test"
 import { mkdir, open, readFile, readdir, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { pictureOf, userGit } from "../../test/support/checkout.ts"
@@ -12,6 +12,9 @@ import { fetchCode, neededPacks } from "./fetch.ts"
 import { gitOid } from "./git.ts"
 import { openRepository } from "./repository.ts"
 import { apartFrom, factsOf, writeSnapshot } from "./snapshot.ts"
+
+// Real git, many times; the machine may be busy.
+setDefaultTimeout(120_000)
 
 async function codeOfFailure(work: Promise<unknown>): Promise<string> {
   try {

@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test"
+import { expect, setDefaultTimeout, test } from "bun:test"
 import { cp, mkdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { pictureOf, userGit } from "../../test/support/checkout.ts"
@@ -10,6 +10,9 @@ import { summary } from "./compare.ts"
 import { identityOf, writeIdentity } from "./identity.ts"
 import { openRepository, sharesCommit, unsupportedState } from "./repository.ts"
 import { listStaying, withoutCredentials } from "./staying.ts"
+
+// Real git, many times; the machine may be busy.
+setDefaultTimeout(120_000)
 
 async function codeOf(work: Promise<unknown>): Promise<string> {
   try {

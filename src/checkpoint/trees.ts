@@ -1,7 +1,7 @@
 /** Reading index and work tree into git trees through a private copy of the index, and moving a directory from one state to another. */
-import { copyFile, lstat, open, readdir, rename, rm, stat, utimes } from "node:fs/promises"
+import { chmod, copyFile, link, lstat, open, readdir, rename, rm, stat, utimes } from "node:fs/promises"
 import { join } from "node:path"
-import { isMissing } from "../lib/files.ts"
+import { isMissing, privateFolder } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { Oid } from "../protocol/ids.ts"
 import type { Repository } from "./code.ts"
@@ -238,29 +238,44 @@ export async function moveTrees(
   await installIndex(repository, from.index)
 }
 
-/** Replaces the repository's index under git's own lock. @throws {AppError} busy when another git command holds the lock */
+/**
+ * Replaces the repository's index under git's own lock. The lock appears complete, as a second name of a file of ours: one that a
+ * crash left is known by that and removed, another program's is not.
+ * @throws {AppError} busy when another git command holds the lock
+ */
 export async function installIndex(repository: Repository, from: string): Promise<void> {
   const target = join(repository.gitDir, "index")
   const lock = `${target}.lock`
+  const own = join(await privateFolder(join(repository.gitDir, "decamp")), "index.new")
+  const [ours, locked] = await Promise.all([inodeOf(own), inodeOf(lock)])
+  if (ours !== null && ours === locked) await rm(lock)
+  await rm(own, { force: true })
+  await copyIndex(from, own)
+  await chmod(own, 0o644)
+  const file = await open(own, "r+")
   try {
-    await (await open(lock, "wx", 0o644)).close()
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+  try {
+    await link(own, lock)
   } catch (error) {
+    await rm(own, { force: true })
     throw new AppError("busy", `another git command is changing ${repository.topLevel}`, {
       hint: `wait for it; when none runs, remove ${lock}`,
       cause: error,
     })
   }
+  await rename(lock, target)
+  await rm(own, { force: true })
+}
+
+async function inodeOf(path: string): Promise<number | null> {
   try {
-    await copyIndex(from, lock)
-    const file = await open(lock, "r+")
-    try {
-      await file.sync()
-    } finally {
-      await file.close()
-    }
-    await rename(lock, target)
+    return (await lstat(path)).ino
   } catch (error) {
-    await rm(lock, { force: true })
+    if (isMissing(error)) return null
     throw error
   }
 }

@@ -31,10 +31,10 @@ export async function newWorld(): Promise<World> {
 }
 
 /** Two commits, then one of each: staged, unstaged, both, untracked, deleted, exec bit, links. */
-export async function dirtyRepository(world: World, name: string): Promise<string> {
+export async function dirtyRepository(world: World, name: string, format = "sha1"): Promise<string> {
   const top = join(world.root, name)
   await mkdir(join(top, "src/deep"), { recursive: true })
-  await userGit(top, "init", "-q", "-b", "main")
+  await userGit(top, "init", "-q", "-b", "main", `--object-format=${format}`)
   for (const file of ["a.txt", "b.txt", "c.txt", "gone.txt", "run.sh", "src/deep/d.txt"]) {
     await writeFile(join(top, file), `${file}\n`.repeat(50))
   }
