@@ -87,9 +87,10 @@ async function exportFrom(
   }
   try {
     const taken = await exportSessions(db, scope, sink, known.sessions)
-    const shared = await exportTrees(scope, taken.trees, sink, known.part?.shared ?? [])
-    const { sessions, skipped, notTravelling, schemaStamp: stamp } = taken
-    return { part: { agent: "opencode", version, schemaStamp: stamp, shared }, sessions, skipped, notTravelling }
+    const { shared, notTravelling } = await exportTrees(scope, taken.trees, sink, known.part?.shared ?? [])
+    const part = { agent: "opencode", version, schemaStamp: taken.schemaStamp, shared } satisfies AgentPart
+    const { sessions, skipped } = taken
+    return { part, sessions, skipped, notTravelling: [...taken.notTravelling, ...notTravelling] }
   } finally {
     db.close()
   }

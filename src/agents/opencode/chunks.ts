@@ -112,14 +112,14 @@ function encodeRow(
 /** Key under which the files of a patch rest while undo is switched off on this host. */
 const PARKED = ',"decampFiles":'
 
-/** Makes undo in a staged session harmless: opencode deletes or restores the files that a patch names, so these name none. */
-export function parkUndo(db: Database, id: string): void {
-  db.query<unknown, [string]>(
+/** Makes undo of staged patches harmless: opencode deletes or restores the files that a patch names, so these name none. */
+export function parkUndo(db: Database, session: string, parts: readonly string[]): void {
+  db.query<unknown, [string, string]>(
     `UPDATE stage.part SET data = json_set(data, '$.files', json('[]'), '$.decampFiles', json(data -> '$.files'))
-     WHERE session_id = ?1 AND octet_length(data) < 16000000 AND instr(data, '"type":"patch"')
+     WHERE rowid IN (SELECT p.rowid FROM json_each(?1) w JOIN stage.part p ON p.session_id = ?2 AND p.id = w.value)
        AND json_extract(data, '$.type') = 'patch' AND json_array_length(data, '$.files') > 0
        AND json_extract(data, '$.decampFiles') IS NULL`,
-  ).run(id)
+  ).run(JSON.stringify(parts), session)
 }
 
 /** A patch with its files, also where they are parked on this host. */

@@ -60,7 +60,7 @@ export async function importSessions(
           filesAdded: [...trees.filesAdded],
         })
         await trees.place()
-        for (const plan of staged) outcomes.set(plan.entry.id, { ...write(context, plan), ...undo.get(plan.entry.id) })
+        for (const plan of staged) outcomes.set(plan.entry.id, { ...undo.get(plan.entry.id), ...write(context, plan) })
       }
     } finally {
       db.run("DETACH stage")
@@ -143,20 +143,41 @@ async function stageAll(
   return staged
 }
 
-/** Whether undo works in each session that has something to undo; where its trees are missing, it is made harmless. */
+/**
+ * Whether undo works in each session that has something to undo. Steps up to the last whose tree is missing are made harmless
+ * (opencode removes trees after a week, so the old ones may be missing at the source already); later steps can be undone.
+ */
 async function switchUndo(
   db: Database,
   staged: readonly Plan[],
   trees: ArrivedTrees,
-): Promise<ReadonlyMap<string, { readonly undo: "available" | "unavailable" }>> {
+): Promise<ReadonlyMap<string, Undo>> {
   const ids = staged.map(({ entry }) => entry.id)
   const needed = namedTrees(db, ids, "stage").filter(({ isNeeded }) => isNeeded)
   const whole = await trees.whole([...new Set(needed.map(({ tree }) => tree))])
-  const undo = new Map<string, { undo: "available" | "unavailable" }>()
-  for (const { session } of needed) undo.set(session, { undo: "available" })
-  for (const { session, tree } of needed) if (!whole.has(tree)) undo.set(session, { undo: "unavailable" })
-  for (const [session, state] of undo) if (state.undo === "unavailable") parkUndo(db, session)
+  const undo = new Map<string, Undo>()
+  for (const [session, steps] of Map.groupBy(needed, (each) => each.session)) {
+    const last = steps.findLastIndex(({ tree }) => !whole.has(tree))
+    const older = steps.slice(0, last + 1)
+    parkUndo(
+      db,
+      session,
+      older.flatMap(({ part }) => part ?? []),
+    )
+    if (older.length === 0) undo.set(session, { undo: "available" })
+    else if (older.length === steps.length) undo.set(session, { undo: "unavailable" })
+    else
+      undo.set(session, {
+        undo: "available",
+        reason: `the ${older.length} oldest steps can't be undone: their trees are gone`,
+      })
+  }
   return undo
+}
+
+interface Undo {
+  readonly undo: "available" | "unavailable"
+  readonly reason?: string
 }
 
 /** Writes one session in one transaction and reads it back inside it: a session that does not verify is not left behind. */

@@ -1,25 +1,12 @@
 /** One session from the stage into the store: rows that differ are written, rows that went away are deleted, the others not touched. */
 import type { Database } from "bun:sqlite"
 import { travellingColumns, type SqlValue } from "./chunks.ts"
-import { keyOf, type SessionTable, type StoreLayout } from "./store.ts"
-
-/** Primary keys, by which a row here and a row that arrives are the same one. */
-const PRIMARY_KEY: Record<SessionTable, readonly string[]> = {
-  session: ["id"],
-  todo: ["session_id", "position"],
-  event_sequence: ["aggregate_id"],
-  session_message: ["id"],
-  session_input: ["id"],
-  session_context_epoch: ["session_id"],
-  event: ["id"],
-  message: ["id"],
-  part: ["id"],
-}
+import { keyOf, primaryKeyOf, type SessionTable, type StoreLayout } from "./store.ts"
 
 /** Makes the session's rows in the store equal to those in the stage. Runs inside the caller's transaction. */
 export function mergeSession(db: Database, layout: StoreLayout, id: string, check: () => void): void {
   for (const table of layout.columns.keys()) {
-    const primary = PRIMARY_KEY[table]
+    const primary = primaryKeyOf(table)
     const same = primary.map((column) => `s."${column}" = m."${column}"`).join(" AND ")
     db.query<unknown, [string]>(
       `DELETE FROM main.${table} AS m WHERE "${keyOf(table)}" = ?1
@@ -34,7 +21,7 @@ export function mergeSession(db: Database, layout: StoreLayout, id: string, chec
 function upsert(layout: StoreLayout, table: SessionTable): string {
   const columns = travellingColumns(layout, table)
   const names = columns.map((column) => `"${column}"`).join(", ")
-  const primary = PRIMARY_KEY[table]
+  const primary = primaryKeyOf(table)
   const others = columns.filter((column) => !primary.includes(column))
   const insert = `INSERT INTO main.${table} (${names}) SELECT ${names} FROM stage.${table} WHERE "${keyOf(table)}" = ?1`
   const target = primary.map((column) => `"${column}"`).join(", ")

@@ -30,7 +30,7 @@ export async function exportFile(
     const main = failed.find((each) => each.id === id)
     if (main !== undefined) throw new AppError("damaged_data", `session ${id} can't be exported: ${main.reason}`)
     if (!taken.sessions.some((entry) => entry.id === id)) throw unknown
-    const shared = await exportTrees(scope, taken.trees, spool.sink, [])
+    const { shared } = await exportTrees(scope, taken.trees, spool.sink, [])
     const version = (await agent.detect(scope.env))?.version ?? ""
     const part = { agent: "opencode" as const, version, schemaStamp: taken.schemaStamp, shared }
     await writePortable(file, { agent: "opencode", part, sessions: [...taken.sessions] }, scratch.path)

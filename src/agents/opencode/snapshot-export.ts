@@ -2,9 +2,8 @@
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { scratchFolder } from "../../lib/files.ts"
-import { AppError } from "../../protocol/errors.ts"
 import type { BlobSink } from "../../protocol/blob.ts"
-import type { AgentPart } from "../../protocol/manifest.ts"
+import type { AgentPart, NotTravelling } from "../../protocol/manifest.ts"
 import type { AgentScope } from "../agent.ts"
 import { groupDigest, presentTrees, treeGit, treeGroups, type NamedTree } from "./snapshot-trees.ts"
 
@@ -22,9 +21,9 @@ export async function exportTrees(
   named: readonly NamedTree[],
   sink: BlobSink,
   known: readonly SharedContent[],
-): Promise<SharedContent[]> {
+): Promise<{ readonly shared: SharedContent[]; readonly notTravelling: readonly NotTravelling[] }> {
   const git = named.length === 0 ? null : await treeGit(scope)
-  if (git === null) return []
+  if (git === null) return { shared: [], notTravelling: [] }
   const groups = treeGroups(await presentTrees(git, [...new Set(named.map(({ tree }) => tree))]))
   const byDigest = new Map(known.map((content) => [content.digest, content]))
   const shared: SharedContent[] = []
@@ -42,8 +41,10 @@ export async function exportTrees(
         stdin: `${wanted.join("\n")}\n`,
         stdoutFile: file,
       })
+      // Damaged trees end undo, not the move: the destination makes the steps that need them harmless.
       if (packed.exitCode !== 0) {
-        throw new AppError("internal", `git could not pack opencode's undo trees: ${packed.stderr.slice(-300)}`)
+        const reason = `undo in opencode's sessions: git could not pack ${trees.length} trees (${packed.stderr.trim().slice(-200)})`
+        return { shared, notTravelling: [{ kind: "session", path: "undo", reason }] }
       }
       const list = await sink.put(once(Buffer.from(JSON.stringify({ schema: 1, trees }))))
       const pack = await sink.put(Bun.file(file).stream(), { compress: false })
@@ -51,7 +52,7 @@ export async function exportTrees(
     }
     earlier.push(...trees)
   }
-  return shared
+  return { shared, notTravelling: [] }
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

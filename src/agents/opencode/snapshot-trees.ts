@@ -21,25 +21,29 @@ const MAX_PART_BYTES = 1024 * 1024
 export interface NamedTree {
   readonly tree: string
   readonly session: string
+  /** The part that names it; null when the session's own record does. */
+  readonly part: string | null
   readonly isNeeded: boolean
 }
 
 /** Trees that the sessions name, in the order in which they came to be. One query. */
 export function namedTrees(db: Database, ids: readonly string[], schema: "main" | "stage" = "main"): NamedTree[] {
   const rows = db
-    .query<{ tree: string | null; session: string; needed: number }, [string, number]>(
-      `SELECT coalesce(json_extract(p.data, '$.hash'), json_extract(p.data, '$.snapshot')) AS tree, p.session_id AS session,
+    .query<{ tree: string | null; session: string; part: string | null; needed: number }, [string, number]>(
+      `SELECT coalesce(json_extract(p.data, '$.hash'), json_extract(p.data, '$.snapshot')) AS tree, p.session_id AS session, p.id AS part,
          json_extract(p.data, '$.type') = 'patch' AS needed
        FROM (SELECT value AS id FROM json_each(?1)) w
        CROSS JOIN ${schema}.message m ON m.session_id = w.id CROSS JOIN ${schema}.part p ON p.message_id = m.id
        WHERE octet_length(p.data) < ?2 AND (instr(p.data, '"type":"patch"') OR instr(p.data, '"type":"step-'))
          AND json_valid(p.data)
-       UNION ALL SELECT json_extract(s.revert, '$.snapshot'), s.id, 0 FROM ${schema}.session s
+       UNION ALL SELECT json_extract(s.revert, '$.snapshot'), s.id, NULL, 0 FROM ${schema}.session s
        WHERE s.id IN (SELECT value FROM json_each(?1)) AND json_valid(s.revert)`,
     )
     .all(JSON.stringify(ids.toSorted()), MAX_PART_BYTES)
-  return rows.flatMap(({ tree, session, needed }) =>
-    tree !== null && /^([0-9a-f]{40}|[0-9a-f]{64})$/.test(tree) ? [{ tree, session, isNeeded: needed === 1 }] : [],
+  return rows.flatMap(({ tree, session, part, needed }) =>
+    tree !== null && /^([0-9a-f]{40}|[0-9a-f]{64})$/.test(tree)
+      ? [{ tree, session, part, isNeeded: needed === 1 }]
+      : [],
   )
 }
 

@@ -7,7 +7,7 @@ import { AppError } from "../../protocol/errors.ts"
 import type { SessionEntry } from "../../protocol/manifest.ts"
 import { bindText, PORTABLE_DIRECTORY } from "./binding.ts"
 import { sessionDigest, travellingColumns, type SqlValue } from "./chunks.ts"
-import { keyOf, SESSION_TABLES, type SessionTable, type StoreLayout } from "./store.ts"
+import { keyOf, primaryKeyOf, SESSION_TABLES, type SessionTable, type StoreLayout } from "./store.ts"
 
 /** A chunk of more plain bytes than this is refused: a single record this large is not opencode's. */
 const MAX_CHUNK_BYTES = 256 * 1024 * 1024
@@ -31,13 +31,16 @@ export interface Destination {
 /** Makes the tables of the attached database `stage` like those of the store. */
 export function createStage(db: Database, layout: StoreLayout): void {
   for (const name of layout.columns.keys()) {
-    const columns = travellingColumns(layout, name).map((column) => `"${column}"`)
-    db.run(`CREATE TABLE stage.${name} AS SELECT ${columns.join(", ")} FROM main.${name} WHERE 0`)
-    const key = keyOf(name)
-    const second = name === "message" ? ", time_created, id" : name === "event" ? ", seq" : ""
-    db.run(`CREATE INDEX stage.stage_${name} ON ${name} ("${key}"${second})`)
+    // Long values last: SQLite reads over what stands before a column.
+    const columns = travellingColumns(layout, name).toSorted((a, b) => Number(a === "data") - Number(b === "data"))
+    const names = columns.map((column) => `"${column}"`).join(", ")
+    db.run(`CREATE TABLE stage.${name} AS SELECT ${names} FROM main.${name} WHERE 0`)
+    const same = [...new Set([keyOf(name), ...primaryKeyOf(name)])].map((column) => `"${column}"`)
+    db.run(`CREATE INDEX stage.same_${name} ON ${name} (${same.join(", ")})`)
   }
-  db.run("CREATE INDEX stage.stage_part_message ON part (message_id, id)")
+  db.run("CREATE INDEX stage.order_message ON message (session_id, time_created, id)")
+  db.run("CREATE INDEX stage.order_part ON part (message_id, id)")
+  if (layout.columns.has("event")) db.run("CREATE INDEX stage.order_event ON event (aggregate_id, seq)")
 }
 
 /**

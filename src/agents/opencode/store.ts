@@ -6,17 +6,17 @@ import { basename, dirname, join } from "node:path"
 import { AppError } from "../../protocol/errors.ts"
 import type { AgentScope } from "../agent.ts"
 
-/** Tables that hold one session's records, and the column that names the session. */
+/** Tables that hold one session's records, the column that names the session, and what makes two rows the same one. */
 export const SESSION_TABLES = [
-  { name: "session", key: "id" },
-  { name: "todo", key: "session_id" },
-  { name: "event_sequence", key: "aggregate_id" },
-  { name: "session_message", key: "session_id" },
-  { name: "session_input", key: "session_id" },
-  { name: "session_context_epoch", key: "session_id" },
-  { name: "event", key: "aggregate_id" },
-  { name: "message", key: "session_id" },
-  { name: "part", key: "session_id" },
+  { name: "session", key: "id", primary: ["id"] },
+  { name: "todo", key: "session_id", primary: ["session_id", "position"] },
+  { name: "event_sequence", key: "aggregate_id", primary: ["aggregate_id"] },
+  { name: "session_message", key: "session_id", primary: ["id"] },
+  { name: "session_input", key: "session_id", primary: ["id"] },
+  { name: "session_context_epoch", key: "session_id", primary: ["session_id"] },
+  { name: "event", key: "aggregate_id", primary: ["id"] },
+  { name: "message", key: "session_id", primary: ["id"] },
+  { name: "part", key: "session_id", primary: ["id"] },
 ] as const
 
 export type SessionTable = (typeof SESSION_TABLES)[number]["name"]
@@ -24,6 +24,11 @@ export type SessionTable = (typeof SESSION_TABLES)[number]["name"]
 /** The column of a table that names the session. */
 export function keyOf(table: SessionTable): string {
   return SESSION_TABLES.find(({ name }) => name === table)?.key ?? "session_id"
+}
+
+/** Primary key of a table: by it a row here and a row that arrives are the same one. */
+export function primaryKeyOf(table: SessionTable): readonly string[] {
+  return SESSION_TABLES.find(({ name }) => name === table)?.primary ?? ["id"]
 }
 
 /** Holds the secret with which a shared session is updated: it never leaves the host. */

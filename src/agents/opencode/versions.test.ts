@@ -42,6 +42,10 @@ test("a tested pair goes in its own direction, with its own schemas, and never t
   expect(compareVersions(source("1.17.9", "b"), target("1.18.33"), tested)).toMatchObject({ verdict: "refuse" })
   expect(compareVersions(source("1.17.9", "a"), target("1.18.33", "c"), tested)).toMatchObject({ verdict: "refuse" })
   expect(compareVersions(source("1.18.33"), target("1.17.9", "a"), tested)).toMatchObject({ verdict: "refuse" })
+  expect(compareVersions(source("1.18.33"), target("1.18.33", "20990101000000_later"))).toMatchObject({
+    verdict: "refuse",
+    message: expect.stringContaining("20990101000000_later"),
+  })
   const back = [{ source: "1.18", sourceStamp: STAMP, target: "1.17", targetStamp: "a" }]
   expect(compareVersions(source("1.18.33"), target("1.17.9", "a"), back)).toMatchObject({ verdict: "refuse" })
 })

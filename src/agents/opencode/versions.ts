@@ -38,6 +38,13 @@ export function compareVersions(
   const from = parseVersion(source.version)
   const to = parseVersion(target.version)
   if (from === null || to === null) return unreadable(source.version, from === null, target.version)
+  if (target.schemaStamp !== "" && !KNOWN_SCHEMAS.has(target.schemaStamp)) {
+    return {
+      verdict: "refuse",
+      message: `opencode is ${source.version} at the source and ${target.version} at the target, whose store (${target.schemaStamp}) decamp does not know how to write`,
+      hint: `update decamp on the target; or move the code alone with --leave-sessions`,
+    }
+  }
   if (from.major === to.major && from.minor === to.minor) {
     if (from.patch === to.patch) return { verdict: "go", notice: null }
     const notice = `opencode is ${source.version} at the source and ${target.version} at the target: only the patch differs`

@@ -1,0 +1,212 @@
+/** Export and import between two stores with opencode's schema: no opencode is started here. */
+import { Database } from "bun:sqlite"
+import { afterEach, beforeEach, expect, test } from "bun:test"
+import { mkdir, mkdtemp, readdir, realpath, rm, symlink } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { memoryBlobs, type MemoryBlobs } from "../../../test/support/memory-blobs.ts"
+import { sessionRows } from "../../../test/support/opencode-home.ts"
+import { addSession, addTurns, makeOpencodeStore, sessionId } from "../../../test/support/opencode-store.ts"
+import type { BlobId } from "../../protocol/ids.ts"
+import type { AgentScope, ImportedSession, SessionExport } from "../agent.ts"
+import { opencodeAgent } from "./agent.ts"
+import { sessionDigest } from "./chunks.ts"
+
+const agent = opencodeAgent()
+let folder: string
+let blobs: MemoryBlobs
+let source: AgentScope
+let target: AgentScope
+let sourceStore: string
+let targetStore: string
+
+beforeEach(async () => {
+  folder = await realpath(await mkdtemp(join(tmpdir(), "decamp-import-")))
+  blobs = memoryBlobs()
+  const scope = async (name: string): Promise<AgentScope> => {
+    const topLevel = join(folder, name, "proj")
+    await mkdir(topLevel, { recursive: true })
+    return { env: { HOME: join(folder, name) }, topLevel, excluded: [], rootCommit: "r1", originUrl: null }
+  }
+  source = await scope("a")
+  target = await scope("b")
+  sourceStore = await makeOpencodeStore(join(folder, "a"))
+  targetStore = await makeOpencodeStore(join(folder, "b"))
+})
+afterEach(async () => {
+  await rm(folder, { recursive: true, force: true })
+})
+
+const take = async (known?: SessionExport): Promise<SessionExport> =>
+  await agent.export(source, blobs.sink, {
+    part: known?.part ?? null,
+    sessions: new Map(known?.sessions.map((entry) => [entry.id, entry])),
+  })
+const bring = async (
+  taken: SessionExport,
+  base?: SessionExport,
+  undo = "undo",
+): Promise<readonly ImportedSession[]> => {
+  const imported = await agent.import({
+    scope: target,
+    part: taken.part,
+    sessions: taken.sessions,
+    source: blobs.source,
+    base: new Map(base?.sessions.map((entry) => [entry.id, entry.digest])),
+    undoDirectory: join(folder, undo),
+  })
+  return imported.sessions
+}
+const edit = (store: string, sql: string, ...values: (string | number | null)[]): void => {
+  const db = new Database(store)
+  db.query(sql).run(...values)
+  db.close()
+}
+/** The exported sessions with one chunk's text changed, as a host that lies would send them. */
+async function forged(taken: SessionExport, change: (text: string) => string): Promise<SessionExport> {
+  const [entry] = taken.sessions
+  if (entry === undefined) throw new Error("no session")
+  const ids: BlobId[] = []
+  for (const id of entry.blobs) {
+    const text = change(new TextDecoder().decode(blobs.contents.get(id)))
+    const ref = await blobs.sink.put([new TextEncoder().encode(text)] as unknown as AsyncIterable<Uint8Array>)
+    ids.push(ref.id)
+  }
+  return { ...taken, sessions: [{ ...entry, blobs: ids, digest: sessionDigest(ids) }] }
+}
+
+test("rows, times and unknown columns arrive; what belongs to the host stays, and is said", async () => {
+  const id = addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 3 })
+  for (const store of [sourceStore, targetStore]) edit(store, "ALTER TABLE session ADD COLUMN later text")
+  edit(sourceStore, "UPDATE session SET later = 'new', share_url = 'https://x', workspace_id = 'w', time_archived = 5")
+  edit(sourceStore, "INSERT INTO session_share VALUES (?, 's', 'secret', 'https://x', 1, 1)", id)
+  edit(sourceStore, "CREATE TABLE session_mood (session_id text, mood text)")
+  edit(sourceStore, "INSERT INTO session_mood VALUES (?, 'good')", id)
+  const taken = await take()
+  expect(taken.notTravelling.map(({ path, reason }) => `${path} ${reason}`)).toEqual([
+    expect.stringContaining("share link"),
+    expect.stringContaining("session_mood"),
+  ])
+  for (const bytes of blobs.contents.values()) expect(new TextDecoder().decode(bytes)).not.toContain("secret")
+  expect(await bring(taken)).toEqual([{ id, outcome: "moved" }])
+  const [row] = sessionRows(targetStore).session
+  expect(row).toMatchObject({ later: "new", share_url: null, workspace_id: null, time_archived: 5, project_id: "r1" })
+  expect(row).toMatchObject({ directory: target.topLevel, time_created: 1000, time_updated: 20_002, path: "" })
+  expect((await agent.sessions(target))[0]?.title).toBe("Session 1 (archived)")
+  // On the way back the link at home is still there.
+  edit(targetStore, "UPDATE session SET title = 'There'")
+  ;[source, target, sourceStore, targetStore] = [target, source, targetStore, sourceStore]
+  expect(await bring(await take(), taken, "undo-back")).toEqual([{ id, outcome: "moved" }])
+  expect(sessionRows(targetStore).session).toMatchObject([
+    { title: "There", share_url: "https://x", workspace_id: "w" },
+  ])
+})
+
+test("a session that grew puts only what is new, and one that shrank is smaller there too", async () => {
+  const text = "lorem ipsum ".repeat(2_000)
+  addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 200, text })
+  const first = await take()
+  const all = blobs.newBytes()
+  expect(first.sessions[0]?.blobs.length).toBeGreaterThan(10)
+  await bring(first)
+  addTurns(sourceStore, { n: 1, directory: source.topLevel, turns: 2, from: 200, text })
+  const grown = await take(first)
+  expect(blobs.newBytes()).toBeLessThan(all / 4)
+  expect(await bring(grown, first, "undo-2")).toMatchObject([{ outcome: "moved" }])
+  expect(sessionRows(targetStore).part).toHaveLength(404)
+  edit(sourceStore, "DELETE FROM part WHERE message_id IN (SELECT id FROM message ORDER BY time_created DESC LIMIT 6)")
+  edit(sourceStore, "DELETE FROM message WHERE id IN (SELECT id FROM message ORDER BY time_created DESC LIMIT 6)")
+  expect(await bring(await take(grown), grown, "undo-3")).toMatchObject([{ outcome: "moved" }])
+  expect(sessionRows(targetStore).message).toEqual(
+    JSON.parse(JSON.stringify(sessionRows(sourceStore).message).replaceAll(source.topLevel, target.topLevel)),
+  )
+})
+
+test.each([
+  ["rows of another session", (text: string) => text.replaceAll(sessionId(1), sessionId(2))],
+  ["JSON that is none", (text: string) => text.replaceAll('"{\\"type\\":', '"{\\"type\\"')],
+  ["a directory outside", (text: string) => text.replace('"\\u0001D"', '"\\u0001D/../../etc"')],
+  ["parts without their message", (text: string) => (text.startsWith('{"table":"message"') ? "" : text)],
+  ["a column that is not there", (text: string) => text.replace('"slug"', '"slug\\") VALUES (1); --"')],
+  ["a table that is not a session's", (text: string) => text.replace('"table":"todo"', '"table":"credential"')],
+  ["lines that are no rows", (text: string) => `${text}nonsense\n`],
+])("%s fail that session and change nothing", async (_name, change) => {
+  addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 2 })
+  edit(sourceStore, "INSERT INTO todo VALUES (?, 'c', 'pending', 'high', 0, 1, 1)", sessionId(1))
+  const other = addSession(targetStore, { n: 2, directory: target.topLevel, turns: 1 })
+  const before = sessionRows(targetStore)
+  const bad = await forged(await take(), change)
+  expect(await bring(bad)).toMatchObject([{ id: sessionId(1), outcome: "failed" }])
+  expect(sessionRows(targetStore)).toEqual(before)
+  expect(before.session).toMatchObject([{ id: other }])
+})
+
+test("a message id that another session uses here fails that session alone", async () => {
+  addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 1 })
+  addSession(sourceStore, { n: 3, directory: source.topLevel, turns: 1 })
+  const taken = await take()
+  addSession(targetStore, { n: 2, directory: target.topLevel, turns: 1 })
+  const stolen = String(sessionRows(sourceStore, [sessionId(1)]).message[0]?.["id"])
+  edit(targetStore, "UPDATE message SET id = ? WHERE id = (SELECT min(id) FROM message)", stolen)
+  const outcomes = await bring(taken)
+  expect(outcomes.find(({ id }) => id === sessionId(1))).toMatchObject({ outcome: "failed" })
+  expect(outcomes.find(({ id }) => id === sessionId(3))).toMatchObject({ outcome: "moved" })
+  expect(sessionRows(targetStore, [sessionId(2)]).message).toHaveLength(2)
+})
+
+test("text that names the destination's path is no place: it is carried and verified", async () => {
+  addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 1, text: `it was in ${target.topLevel}/x` })
+  expect(await bring(await take())).toMatchObject([{ outcome: "moved" }])
+  expect(JSON.stringify(sessionRows(targetStore).part)).toContain(`it was in ${target.topLevel}/x`)
+})
+
+test("another spelling of the directory is found, and becomes the real one", async () => {
+  const link = join(folder, "link")
+  await symlink(source.topLevel, link)
+  await mkdir(join(source.topLevel, "sub"))
+  const id = addSession(sourceStore, { n: 1, directory: join(link, "sub"), turns: 1 })
+  const taken = await take()
+  expect(taken.sessions).toMatchObject([{ id, newestMessageAtMs: 10_010, provider: "fake", wasRunning: false }])
+  await bring(taken)
+  expect(sessionRows(targetStore).session).toMatchObject([{ directory: join(target.topLevel, "sub"), path: "sub" }])
+})
+
+test("a store that stays locked fails the session, and a second run brings it in; undo goes back past both", async () => {
+  addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 2 })
+  addSession(targetStore, { n: 2, directory: target.topLevel, turns: 1 })
+  const before = sessionRows(targetStore)
+  const taken = await take()
+  const holder = new Database(targetStore)
+  holder.run("BEGIN IMMEDIATE")
+  expect(await bring(taken)).toMatchObject([{ outcome: "failed", reason: expect.stringContaining("locked") }])
+  holder.run("ROLLBACK")
+  holder.close()
+  expect(sessionRows(targetStore)).toEqual(before)
+  expect(await bring(taken)).toMatchObject([{ outcome: "moved" }])
+  expect(await bring(taken)).toMatchObject([{ outcome: "unchanged" }])
+  expect((await readdir(join(folder, "undo"))).toSorted()).toEqual(["record-1", "record-2"])
+  await agent.undoImport(target, join(folder, "undo"))
+  expect(sessionRows(targetStore)).toEqual(before)
+  const db = new Database(targetStore)
+  expect(db.query("SELECT id FROM project").all()).toEqual([{ id: "p1" }])
+  db.close()
+}, 20_000)
+
+test("an undo folder without a finished record changes nothing", async () => {
+  addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 2 })
+  await bring(await take())
+  await rm(join(folder, "undo/record-1/record.json"))
+  const before = sessionRows(targetStore)
+  await agent.undoImport(target, join(folder, "undo"))
+  expect(sessionRows(targetStore)).toEqual(before)
+})
+
+test("a store with an unknown schema is not written to", async () => {
+  addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 2 })
+  edit(targetStore, "INSERT INTO migration VALUES ('20990101000000_later', 1)")
+  const taken = await take()
+  expect(await bring(taken)).toMatchObject([
+    { outcome: "failed", reason: expect.stringContaining("20990101000000_later") },
+  ])
+  expect(sessionRows(targetStore).session).toEqual([])
+})
