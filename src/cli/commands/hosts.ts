@@ -1,0 +1,92 @@
+/** `decamp hosts`, `hosts add local NAME --root DIR`, `hosts remove NAME`, `hosts exec NAME -- CMD`. */
+import { spawn } from "node:child_process"
+import { constants } from "node:os"
+import { resolve } from "node:path"
+import type { z } from "zod"
+import { AppError } from "../../protocol/errors.ts"
+import { nameSchema } from "../../protocol/ids.ts"
+import type { hostOutputSchema, hostsOutputSchema } from "../../protocol/output.ts"
+import { OUTPUT_SCHEMA } from "../../protocol/version.ts"
+import { connect } from "../connect.ts"
+import { answer, type Context } from "../context.ts"
+import { EXIT_DONE } from "../exit.ts"
+import { hostsText } from "../render-lists.ts"
+
+type HostsOutput = z.infer<typeof hostsOutputSchema>
+type HostOutput = z.infer<typeof hostOutputSchema>
+
+export async function listHosts(context: Context): Promise<number> {
+  const { user, hello } = await connect(context)
+  const hosts = (await user.hosts()).map(({ id, name, kind, root, reachable, version, workspacesOwned, problem }) => {
+    const isHere = id === hello.hostId
+    return {
+      id,
+      name,
+      kind,
+      isHere,
+      root,
+      reachable: reachable || isHere,
+      version: isHere ? hello.version : version,
+      workspacesOwned,
+      problem,
+    }
+  })
+  const output: HostsOutput = { schema: OUTPUT_SCHEMA, hosts }
+  answer(context, output, () => hostsText(output))
+  return EXIT_DONE
+}
+
+export async function addLocalHost(
+  context: Context,
+  name: string,
+  options: { readonly root: string },
+): Promise<number> {
+  const request = { kind: "local" as const, name: parsedName(name), root: resolve(context.cwd, options.root) }
+  const { user } = await connect(context)
+  const host = await user.addHost(request)
+  const output: HostOutput = { schema: OUTPUT_SCHEMA, result: "done", host: { name: host.name, root: host.root } }
+  answer(context, output, () => `✔ ${host.name} is ready in ${host.root ?? ""}. Try: decamp push --migrate`)
+  return EXIT_DONE
+}
+
+export async function removeHost(context: Context, name: string): Promise<number> {
+  const { user } = await connect(context)
+  const known = (await user.hosts()).find((host) => host.name === name)
+  await user.removeHost(parsedName(name))
+  const root = known?.root ?? null
+  const output: HostOutput = { schema: OUTPUT_SCHEMA, result: "done", host: { name, root } }
+  answer(context, output, () => `✔ ${name} is removed${root === null ? "" : `; its files stay in ${root}`}`)
+  return EXIT_DONE
+}
+
+/** Runs a command with that host's HOME, on our terminal. Answers its exit code, or 128 + the signal that ended it. */
+export async function execOnHost(context: Context, name: string, command: readonly string[]): Promise<number> {
+  const { user } = await connect(context)
+  const plan = await user.execPlan(parsedName(name))
+  const [program = "", ...args] = command
+  const terminal = context.env["TERM"] === undefined ? {} : { TERM: context.env["TERM"] }
+  // Ctrl-C goes to the whole process group; the command decides what it means.
+  const ignore = (): void => {}
+  process.on("SIGINT", ignore)
+  try {
+    const child = spawn(program, args, { cwd: plan.cwd, env: { ...plan.env, ...terminal }, stdio: "inherit" })
+    return await new Promise<number>((settle, reject) => {
+      child.once("error", (cause) =>
+        reject(
+          new AppError("not_found", `could not start ${program} on ${name}`, { cause, hint: "is it in PATH there?" }),
+        ),
+      )
+      child.once("exit", (code, signal) => settle(code ?? 128 + (signal === null ? 1 : constants.signals[signal])))
+    })
+  } finally {
+    process.off("SIGINT", ignore)
+  }
+}
+
+function parsedName(name: string): HostOutput["host"]["name"] {
+  const parsed = nameSchema.safeParse(name)
+  if (parsed.success) return parsed.data
+  throw new AppError("usage", `${JSON.stringify(name)} is not a name for a host`, {
+    hint: "1 to 100 characters, no slash",
+  })
+}

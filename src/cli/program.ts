@@ -1,0 +1,165 @@
+/** The commands as typed. Each is loaded only when it runs. */
+import { Command, Option } from "commander"
+import type { ReclaimOptions, WorkspaceOptions } from "./commands/interrupted.ts"
+import type { Context } from "./context.ts"
+import type { PullOptions, PushOptions } from "./requests.ts"
+
+/** What a parsed command line will do. */
+export interface Chosen {
+  run: ((context: Context) => Promise<number>) | null
+}
+
+/** Parses into `chosen.run`; nothing runs while parsing. Commander's own errors are thrown, its texts go to the writers. */
+export function program(chosen: Chosen, write: { out(text: string): void; err(text: string): void }): Command {
+  const root = new Command("decamp")
+    .description("Move a live coding-agent workspace between machines, with exactly one owner at every instant.")
+    .option("--version", "the version")
+    .enablePositionalOptions()
+  everywhere(root)
+  root.configureOutput({ writeOut: (text) => write.out(text), writeErr: (text) => write.err(text) }).exitOverride()
+  root.showHelpAfterError(false)
+  moveCommands(root, chosen)
+  handoffCommands(root, chosen)
+  listCommands(root, chosen)
+  sessionCommands(root, chosen)
+  hostCommands(root, chosen)
+  daemonCommands(root, chosen)
+  return root
+}
+
+function everywhere(command: Command): Command {
+  return command
+    .option("--json", "one JSON document on standard output")
+    .option("--timing", "how long each step took (also DECAMP_TIMING=1)")
+}
+
+function add(parent: Command, spec: string, description: string): Command {
+  return everywhere(parent.command(spec).description(description).copyInheritedSettings(parent))
+}
+
+function moving(command: Command): Command {
+  return command
+    .option("--dry-run", "say what would move, how many bytes, what will not; touch nothing")
+    .option("--backup", "save what is in the way under refs/decamp/backup first")
+    .option("--leave-sessions", "move the code; the sessions stay, complete")
+    .addOption(
+      new Option(
+        "--wait [seconds]",
+        "wait for running turns, at most so long (default: until they end on a terminal, else 0)",
+      ),
+    )
+}
+
+function moveCommands(root: Command, chosen: Chosen): void {
+  moving(
+    add(root, "push [dir]", "put a checkpoint of code and sessions into the store; with --migrate, hand it all over")
+      .option("--migrate", "hand the workspace over to another host")
+      .option("--to <host>", "which host (default: the only other one)")
+      .option("--new-workspace", "make this copy of a directory a workspace of its own"),
+  ).action((dir: string | undefined, options: PushOptions) => {
+    chosen.run = async (context) => await (await import("./commands/push.ts")).push(context, dir, options)
+  })
+  moving(
+    add(
+      root,
+      "pull [dir]",
+      "bring the code of the newest checkpoint here; with --migrate, everything and the ownership",
+    )
+      .option("--migrate", "take the workspace over to this machine")
+      .option("--workspace <name>", "which workspace, by name or id")
+      .option("--into <dir>", "into a fresh directory, from then on its place here"),
+  ).action((dir: string | undefined, options: PullOptions) => {
+    chosen.run = async (context) => await (await import("./commands/pull.ts")).pull(context, dir, options)
+  })
+}
+
+function handoffCommands(root: Command, chosen: Chosen): void {
+  const load = async () => await import("./commands/interrupted.ts")
+  add(root, "continue [dir]", "go on with an interrupted hand-off")
+    .option("--workspace <name>", "which workspace, by name or id")
+    .action((dir: string | undefined, options: WorkspaceOptions) => {
+      chosen.run = async (context) => await (await load()).continueHandoff(context, dir, options)
+    })
+  add(root, "abandon [dir]", "undo an interrupted hand-off")
+    .option("--workspace <name>", "which workspace, by name or id")
+    .action((dir: string | undefined, options: WorkspaceOptions) => {
+      chosen.run = async (context) => await (await load()).abandon(context, dir, options)
+    })
+  add(root, "reclaim [dir]", "take a workspace back from a host that is lost, at its newest checkpoint")
+    .option("--workspace <name>", "which workspace, by name or id")
+    .option("--attest <host>", "the owner's name: you say that it is lost (asked for on a terminal)")
+    .option("--into <dir>", "into a fresh directory")
+    .option("--backup", "save what is in the way under refs/decamp/backup first")
+    .action((dir: string | undefined, options: ReclaimOptions) => {
+      chosen.run = async (context) => await (await load()).reclaim(context, dir, options)
+    })
+}
+
+function listCommands(root: Command, chosen: Chosen): void {
+  add(root, "workspaces", "every workspace: owner, directory, epoch, newest checkpoint, sessions").action(() => {
+    chosen.run = async (context) => await (await import("./commands/workspaces.ts")).workspaces(context)
+  })
+  add(root, "status [dir]", "who owns this workspace, what differs, and the command to type next")
+    .option("--workspace <name>", "which workspace, by name or id")
+    .action((dir: string | undefined, options: WorkspaceOptions) => {
+      chosen.run = async (context) => await (await import("./commands/status.ts")).status(context, dir, options)
+    })
+}
+
+function sessionCommands(root: Command, chosen: Chosen): void {
+  const load = async () => await import("./commands/sessions.ts")
+  const sessions = add(root, "sessions", "the agents' sessions of this directory")
+  add(sessions, "list [dir]", "list them (the default)")
+    .option("--workspace <name>", "which workspace, by name or id")
+    .action((dir: string | undefined, options: WorkspaceOptions) => {
+      chosen.run = async (context) => await (await load()).listSessions(context, dir, options)
+    })
+  add(sessions, "export <id> <file>", "write one session to a portable file").action((id: string, file: string) => {
+    chosen.run = async (context) => await (await load()).exportSession(context, id, file)
+  })
+  add(sessions, "import <file>", "bring a session in, bound to this project and directory")
+    .option("--dir <dir>", "another directory")
+    .action((file: string, options: { dir?: string }) => {
+      chosen.run = async (context) => await (await load()).importSession(context, file, options)
+    })
+  sessions.action(() => {
+    chosen.run = async (context) => await (await load()).listSessions(context, undefined, {})
+  })
+  sessions.allowExcessArguments(false)
+}
+
+function hostCommands(root: Command, chosen: Chosen): void {
+  const load = async () => await import("./commands/hosts.ts")
+  const list = (): void => {
+    chosen.run = async (context) => await (await load()).listHosts(context)
+  }
+  const hosts = add(root, "hosts", "the hosts that can hold a workspace").action(list).allowExcessArguments(false)
+  add(hosts, "list", "list them (the default)").action(list)
+  const adding = hosts.command("add").description("add a host").copyInheritedSettings(hosts)
+  add(adding, "local <name>", "a host below a directory of this machine, with a HOME of its own")
+    .requiredOption("--root <dir>", "its directory")
+    .action((name: string, options: { root: string }) => {
+      chosen.run = async (context) => await (await load()).addLocalHost(context, name, options)
+    })
+  add(hosts, "remove <name>", "remove a host that owns no workspace").action((name: string) => {
+    chosen.run = async (context) => await (await load()).removeHost(context, name)
+  })
+  add(hosts, "exec <name> <command...>", "run a command with that host's HOME: decamp hosts exec NAME -- CMD")
+    .passThroughOptions()
+    .action((name: string, command: string[]) => {
+      chosen.run = async (context) => await (await load()).execOnHost(context, name, command)
+    })
+}
+
+/** `host serve` and `gateway serve` never come here (main.ts picks them); they stand in the help. */
+function daemonCommands(root: Command, chosen: Chosen): void {
+  add(root, "stop", "end the daemon and the local hosts it started")
+    .option("--force", "also while a hand-off is under way")
+    .action((options: { force?: boolean }) => {
+      chosen.run = async (context) => await (await import("./commands/stop.ts")).stop(context, options)
+    })
+  const host = root.command("host").description("the daemon of a host").copyInheritedSettings(root)
+  host.command("serve").description("run it here; the one of this HOME starts by itself")
+  const gateway = root.command("gateway").description("the gateway, when it is not inside the daemon")
+  gateway.copyInheritedSettings(root).command("serve").description("run it; DECAMP_GATEWAY names its user socket")
+}

@@ -1,0 +1,105 @@
+/** What is learnt from the step events of a move while it runs: shown to who watches, kept for `--timing` and for failures. */
+import type { StepEvent, StepListener } from "../client/http.ts"
+import type { Context } from "./context.ts"
+import { bytesText, timeText, type Timing } from "./render.ts"
+
+export interface Progress {
+  readonly listener: StepListener
+  readonly timing: Timing[]
+  /** Last state of the hand-off, null when none was opened. */
+  state(): string | null
+  /** Something here or elsewhere may have been written. */
+  hasWritten(): boolean
+  /** How long agents were stopped so far, null when they never were. */
+  agentsStoppedMs(): number | null
+  /** Takes an unfinished line away. */
+  clear(): void
+}
+
+const STOP_STEP = /(^|: )stop agents$/
+const WRITING_STEP = /(^|: )(apply code|back up|import sessions)$/
+const ERASE = "\r\u001b[K"
+/** A terminal repaints at most this often. */
+const REPAINT_MS = 100
+
+export function newProgress(context: Context, isEmbedded: boolean): Progress {
+  const timing: Timing[] = []
+  let state: string | null = null
+  let hasWritten = false
+  let stoppedAtMs: number | null = null
+  let stoppedMs: number | null = null
+  const screen = newScreen(context)
+  const tell = (event: StepEvent): void => {
+    switch (event.type) {
+      case "start":
+        if (STOP_STEP.test(event.step)) stoppedAtMs ??= Date.now()
+        if (WRITING_STEP.test(event.step)) hasWritten = true
+        screen.draw(`▸ ${event.step} …`, true)
+        return
+      case "progress":
+        screen.draw(`▸ ${event.step} ${bytesText(event.doneBytes)} of ${bytesText(event.totalBytes)}`, false)
+        return
+      case "end":
+        timing.push({ step: event.step, ms: event.ms })
+        return
+      case "state":
+        if (state === event.state) return
+        for (const line of stateLines(event.state, state === null, isEmbedded)) screen.line(line)
+        state = event.state
+        if (state === "live" && stoppedAtMs !== null) stoppedMs ??= Date.now() - stoppedAtMs
+        return
+      case "notice":
+        screen.line(`  ${event.text}`)
+        return
+      case "backup":
+      case "outcomes":
+      case "left":
+      case "sent":
+      case "received":
+        return
+    }
+  }
+  return {
+    listener: tell,
+    timing,
+    state: () => state,
+    hasWritten: () => hasWritten,
+    agentsStoppedMs: () => stoppedMs ?? (stoppedAtMs === null ? null : Date.now() - stoppedAtMs),
+    clear: () => screen.clear(),
+  }
+}
+
+function stateLines(state: string, isFirst: boolean, isEmbedded: boolean): string[] {
+  const line = `✔ ${state} at ${timeText(Date.now(), Date.now())}`
+  if (isFirst && isEmbedded) return ["  keep the lid open until this ends: the gateway runs on this machine", line]
+  if (state === "sealed" && !isEmbedded) return [`${line}; you may close the lid`]
+  return [line]
+}
+
+/** One line that is painted over, above it those that stay. Silent when nobody watches. */
+function newScreen(context: Context): {
+  draw(text: string, now: boolean): void
+  line(text: string): void
+  clear(): void
+} {
+  let isDrawn = false
+  let drawnAtMs = 0
+  const clear = (): void => {
+    if (isDrawn) context.say(ERASE)
+    isDrawn = false
+  }
+  return {
+    clear,
+    draw(text, now) {
+      if (!context.isWatched || (!now && Date.now() - drawnAtMs < REPAINT_MS)) return
+      drawnAtMs = Date.now()
+      context.say(`${ERASE}${text}`)
+      isDrawn = true
+    },
+    line(text) {
+      if (!context.isWatched) return
+      clear()
+      context.say(`${text}\n`)
+    },
+  }
+}

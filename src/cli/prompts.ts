@@ -1,0 +1,33 @@
+/** Questions to a person, on a terminal only. The library is loaded when the first is asked. */
+import type { WorkspaceView } from "../protocol/gateway-api.ts"
+
+/** Name of the chosen workspace; null when there is none or the person gave up. */
+export async function chooseWorkspace(views: readonly WorkspaceView[]): Promise<string | null> {
+  if (views.length === 0) return null
+  const { isCancel, select } = await import("@clack/prompts")
+  const chosen = await select({
+    message: "Which workspace?",
+    options: views.map(({ workspace, ownerName }) => ({
+      value: String(workspace.id),
+      label: workspace.name,
+      hint: `${ownerName} owns it`,
+    })),
+    output: process.stderr,
+  })
+  return isCancel(chosen) ? null : chosen
+}
+
+/** Has the person type the name of a host that they say is lost, after saying what it means; null when they gave up. */
+export async function askLostHost(owner: string, checkpointAt: string): Promise<string | null> {
+  const { isCancel, note, text } = await import("@clack/prompts")
+  note(
+    [
+      `Nothing proves that ${owner} is lost. If it still runs, its agents accept prompts until it hears of this.`,
+      `Its work since ${checkpointAt} stays there and is not merged.`,
+    ].join("\n"),
+    `Take it from ${owner}?`,
+    { output: process.stderr },
+  )
+  const typed = await text({ message: `Type ${owner} to say that it is lost`, output: process.stderr })
+  return isCancel(typed) ? null : typed
+}

@@ -1,0 +1,97 @@
+/** From options as typed to requests as sent. */
+import { resolve } from "node:path"
+import { AppError } from "../protocol/errors.ts"
+import type { PullRequest, PushRequest } from "../protocol/local-api.ts"
+import { callerOf, type Context } from "./context.ts"
+
+export interface MoveOptions {
+  readonly migrate?: boolean
+  readonly dryRun?: boolean
+  readonly backup?: boolean
+  readonly leaveSessions?: boolean
+  /** `until`: as long as it takes; a text of seconds; absent: the default. */
+  readonly wait?: string
+}
+
+export interface PushOptions extends MoveOptions {
+  readonly to?: string
+  readonly newWorkspace?: boolean
+}
+
+export interface PullOptions extends MoveOptions {
+  readonly workspace?: string
+  readonly into?: string
+}
+
+/** What a bare `--wait` becomes; commander would take a directory after it for its value. */
+const UNTIL_THEY_END = "until"
+const MAX_WAIT_S = 7 * 24 * 3600
+
+/** Makes `--wait` and `--wait 30` into one word, so that `--wait DIR` leaves DIR alone. */
+export function joinWait(argv: readonly string[]): string[] {
+  const end = argv.includes("--") ? argv.indexOf("--") : argv.length
+  const joined: string[] = []
+  for (let i = 0; i < argv.length; i++) {
+    const word = argv[i] ?? ""
+    if (word !== "--wait" || i >= end) {
+      joined.push(word)
+      continue
+    }
+    const next = argv[i + 1] ?? ""
+    const isSeconds = i + 1 < end && /^\d+(\.\d+)?$/.test(next)
+    joined.push(`--wait=${isSeconds ? next : UNTIL_THEY_END}`)
+    if (isSeconds) i += 1
+  }
+  return joined
+}
+
+/**
+ * How long to wait for turns, ms; null: until they end. Without `--wait` a person waits, a script doesn't.
+ * @throws {AppError} usage
+ */
+export function waitMsOf(wait: string | undefined, canAsk: boolean): number | null {
+  if (wait === undefined) return canAsk ? null : 0
+  if (wait === UNTIL_THEY_END) return null
+  const seconds = /^\d+(\.\d+)?$/.test(wait) ? Number(wait) : Number.NaN
+  if (Number.isNaN(seconds) || seconds > MAX_WAIT_S) {
+    throw new AppError("usage", `--wait=${wait} is not a number of seconds`, { hint: "for example --wait=60" })
+  }
+  return Math.round(seconds * 1000)
+}
+
+/** @throws {AppError} usage */
+export function pushRequest(context: Context, directory: string | undefined, options: PushOptions): PushRequest {
+  if (options.to !== undefined && options.migrate !== true) {
+    throw new AppError("usage", "--to needs --migrate: a plain push goes into the store, to no host", {
+      hint: `decamp push --migrate --to ${options.to}`,
+    })
+  }
+  return {
+    ...callerOf(context, directory),
+    ...shared(context, options),
+    to: options.to ?? null,
+    newWorkspace: options.newWorkspace === true,
+  }
+}
+
+export function pullRequest(context: Context, directory: string | undefined, options: PullOptions): PullRequest {
+  return {
+    ...callerOf(context, directory),
+    ...shared(context, options),
+    workspace: options.workspace ?? null,
+    into: options.into === undefined ? null : resolve(context.cwd, options.into),
+  }
+}
+
+function shared(
+  context: Context,
+  options: MoveOptions,
+): Pick<PushRequest, "migrate" | "dryRun" | "backup" | "leaveSessions" | "waitMs"> {
+  return {
+    migrate: options.migrate === true,
+    dryRun: options.dryRun === true,
+    backup: options.backup === true,
+    leaveSessions: options.leaveSessions === true,
+    waitMs: waitMsOf(options.wait, context.canAsk),
+  }
+}
