@@ -19,7 +19,7 @@ export async function stop(context: Context, options: { readonly force?: boolean
     await waitUntilEnded(connection.hello.pid)
   }
   answer(context, output, () =>
-    connection === null ? "no daemon is running" : `✔ stopped: ${["daemon", ...output.stopped].join(", ")}`,
+    connection === null ? "no daemon is running" : `✔ stopped: the daemon${output.stopped.length === 0 ? "" : ` and the hosts ${output.stopped.join(", ")}`}`,
   )
   return EXIT_DONE
 }
