@@ -73,6 +73,24 @@ test("what a destination has that the checkpoint has not is listed by commit, fi
   ])
 })
 
+test("a clone that decamp never wrote is clean as cloned; a commit of its own and an edit are listed", async () => {
+  await using world = await newWorld()
+  const top = await dirtyRepository(world, "laptop")
+  const clone = join(world.root, "clone")
+  await userGit(world.root, "clone", "-q", top, clone)
+  await userGit(top, "commit", "-qam", "the workspace went on")
+  const { code } = await capture(world, top)
+  const look = async () => await differences(await openRepository(clone), null, world.scratch, code)
+  expect(await look()).toEqual({ commits: [], files: [], branch: null })
+  await fetchCode(common(world, clone, code))
+  expect(await look()).toEqual({ commits: [], files: [], branch: null })
+  await userGit(clone, "commit", "-q", "--allow-empty", "-m", "of its own")
+  await writeFile(join(clone, "a.txt"), "edited\n")
+  const found = await look()
+  expect(found.commits.map(({ subject }) => subject)).toEqual(["of its own"])
+  expect(found.files).toEqual([{ path: "a.txt", change: "modified" }])
+})
+
 test("an ignored file in the way is saved, overwritten and brought back by the undo, with and without a fetch before the backup", async () => {
   for (const isFetchedFirst of [true, false]) {
     await using world = await newWorld()

@@ -13,8 +13,8 @@ const MAX_COMMITS = 100
 
 /**
  * What this directory has that its base checkpoint has not. Without a base (a clone that decamp never wrote), commits count that
- * `incoming`'s HEAD does not reach, and every file that is not as HEAD has it; run `fetchCode` first, so that `incoming` can be looked
- * into. Without either, only files count. Changes nothing.
+ * `incoming`'s HEAD does not reach, and every file that is not as HEAD has it. As long as `incoming`'s commits are not here (before
+ * `fetchCode`, or when there is none) commits count that no remote-tracking ref reaches. Changes nothing.
  */
 export async function differences(
   repository: Repository,
@@ -32,7 +32,7 @@ export async function differences(
   })
   const exclude = [base?.code.head, incoming?.head].filter((oid) => oid !== undefined)
   return {
-    commits: exclude.length === 0 ? [] : await newCommits(place, repository, exclude),
+    commits: await newCommits(place, repository, exclude),
     files: await changedFiles(place, known, trees),
     branch: base === null || repository.branch === base.code.branch ? null : (repository.branch ?? "(detached HEAD)"),
   }
@@ -66,7 +66,7 @@ async function newCommits(
   for (const oid of exclude) if (await isHere(place, oid)) present.push(oid)
   const args = ["log", "-z", "--no-show-signature", `--max-count=${MAX_COMMITS}`, "--format=%h %s", repository.head]
   // The checkpoint's commits are not all here: what a git remote has is not lost either, and a clone is not "ahead" for being a clone.
-  const remotes = present.length < exclude.length ? ["--remotes"] : []
+  const remotes = present.length === 0 ? ["--remotes"] : []
   const lines = await gitRecords(place, [...args, "--not", ...present, ...remotes, "--"])
   return lines.map((line) => {
     const at = line.indexOf(" ")
