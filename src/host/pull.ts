@@ -6,6 +6,7 @@ import type { Repository } from "../checkpoint/code.ts"
 import { openRepository } from "../checkpoint/repository.ts"
 import { unknownJournal } from "../handoff/host.ts"
 import { privateFolder, scratchFolder } from "../lib/files.ts"
+import { step } from "../lib/steps.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { WorkspaceView } from "../protocol/gateway-api.ts"
 import { newHandoffId } from "../protocol/ids.ts"
@@ -21,7 +22,7 @@ import { planPull } from "./plan.ts"
 import type { Runtime } from "./runtime.ts"
 import { EMPTY_LEG, type Place } from "./store/host-store.ts"
 import { applyCheckpoint, isAbsentOrEmpty } from "./target-leg.ts"
-import { locate, locateWorkspace, refuseOtherWorkspace, settle, userGateway } from "./workspace.ts"
+import { locate, locateWorkspace, refuseOpenHandoff, refuseOtherWorkspace, settle, userGateway } from "./workspace.ts"
 
 /**
  * Carries out a pull.
@@ -40,6 +41,7 @@ export async function pull(
     const place = daemon.store.place(view.workspace.id)
     return moveOutput({ result: "already_owner", view, directory: place?.directory ?? directory }, tally)
   }
+  if (request.migrate) refuseOpenHandoff(view)
   const head = view.workspace.headCheckpoint
   if (head === null && !request.migrate) {
     throw new AppError("no_checkpoint", `workspace ${view.workspace.name} has no checkpoint yet`, {
@@ -56,7 +58,10 @@ export async function pull(
   }
   await checkDirectory(directory, manifest)
   const arriving = arrivingOf(daemon, view, manifest, request)
-  tally.notices.push(...(await preflightTarget(daemon, arriving, { directory, env: place.env })))
+  const checked = await step(tally.steps, "check here", async () =>
+    preflightTarget(daemon, arriving, { directory, env: place.env }),
+  )
+  tally.notices.push(...checked)
   if (request.dryRun)
     return await planPull(
       daemon,
@@ -155,20 +160,25 @@ async function pullHere(daemon: Daemon, runtime: Runtime, here: Here): Promise<M
     leaveSessions: request.leaveSessions,
     waitMs: request.waitMs,
   })
-  const opened = await userGateway(daemon).open({
-    id,
-    workspace: view.workspace.id,
-    kind: "pull",
-    source: view.workspace.ownerHost,
-    target: daemon.identity.host,
-    epoch: view.workspace.epoch,
-    openedBy: daemon.identity.name,
-    preflight: {
-      workspace: view.workspace.id,
-      arriving: null,
-      leaving: { waitMs: request.waitMs ?? WAIT_LONG_MS, leaveSessions: request.leaveSessions },
-    },
-  })
+  const opened = await step(tally.steps, `open, check ${view.ownerName}`, async () =>
+    userGateway(daemon).open(
+      {
+        id,
+        workspace: view.workspace.id,
+        kind: "pull",
+        source: view.workspace.ownerHost,
+        target: daemon.identity.host,
+        epoch: view.workspace.epoch,
+        openedBy: daemon.identity.name,
+        preflight: {
+          workspace: view.workspace.id,
+          arriving: null,
+          leaving: { waitMs: request.waitMs ?? WAIT_LONG_MS, leaveSessions: request.leaveSessions },
+        },
+      },
+      signal,
+    ),
+  )
   tally.steps({ type: "state", handoff: id, state: opened.handoff.state })
   tally.notices.push(...(opened.sourcePreflight?.notices ?? []))
   return await finishMove(daemon, runtime, { id, directory: place.directory, tally, signal })

@@ -1,9 +1,9 @@
 /** `push --migrate`: opens the hand-off, runs this host's leg, lets the gateway drive the other one, and tells how it ended. */
 import type { Repository } from "../checkpoint/code.ts"
 import { repositorySizeBytes } from "../checkpoint/size.ts"
-import type { StepListener } from "../lib/steps.ts"
+import { step, type StepListener } from "../lib/steps.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
-import type { HostInfo, PreflightRequest, WorkspaceView } from "../protocol/gateway-api.ts"
+import type { HostInfo, WorkspaceView } from "../protocol/gateway-api.ts"
 import type { HandoffRow } from "../protocol/handoff.ts"
 import { newHandoffId, type HandoffId } from "../protocol/ids.ts"
 import type { PushRequest } from "../protocol/local-api.ts"
@@ -34,12 +34,14 @@ export interface Away {
 export async function pushAway(daemon: Daemon, runtime: Runtime, away: Away): Promise<MoveOutput> {
   const { repository, request, tally, target, signal } = away
   const { steps } = tally
-  const checked = await preflightSource(daemon, away.place, {
-    waitMs: request.waitMs,
-    leaveSessions: request.leaveSessions,
-    signal,
-    notice: (text) => steps({ type: "notice", text }),
-  })
+  const checked = await step(steps, "check here", async () =>
+    preflightSource(daemon, away.place, {
+      waitMs: request.waitMs,
+      leaveSessions: request.leaveSessions,
+      signal,
+      notice: (text) => steps({ type: "notice", text }),
+    }),
+  )
   tally.notices.push(...checked.notices)
   const arriving = {
     bytes: await sizeOf(daemon, away),
@@ -49,7 +51,11 @@ export async function pushAway(daemon: Daemon, runtime: Runtime, away: Away): Pr
     backup: request.backup,
     leaveSessions: request.leaveSessions,
   }
-  await preflightOf(daemon, target, { workspace: away.place.workspace, arriving, leaving: null }, tally)
+  const preflight = { workspace: away.place.workspace, arriving, leaving: null }
+  // A workspace that does not exist yet is only made when the target can take it; otherwise opening asks the target.
+  if (away.view === null && target.kind !== "laptop") {
+    await step(steps, `check ${target.name}`, async () => userGateway(daemon).preflight(target.name, preflight, signal))
+  }
   const { place, view } =
     away.view === null ? await register(daemon, repository, away.place, tally) : { place: away.place, view: away.view }
   const id = newHandoffId()
@@ -59,16 +65,22 @@ export async function pushAway(daemon: Daemon, runtime: Runtime, away: Away): Pr
     waitMs: request.waitMs,
     directory: place.directory,
   })
-  const opened = await userGateway(daemon).open({
-    id,
-    workspace: place.workspace,
-    kind: "push",
-    source: daemon.identity.host,
-    target: target.id,
-    epoch: view.workspace.epoch,
-    openedBy: daemon.identity.name,
-    preflight: { workspace: place.workspace, arriving: { ...arriving, name: place.name }, leaving: null },
-  })
+  const opened = await step(steps, `open, check ${target.name}`, async () =>
+    userGateway(daemon).open(
+      {
+        id,
+        workspace: place.workspace,
+        kind: "push",
+        source: daemon.identity.host,
+        target: target.id,
+        epoch: view.workspace.epoch,
+        openedBy: daemon.identity.name,
+        preflight: { ...preflight, arriving: { ...arriving, name: place.name } },
+      },
+      signal,
+    ),
+  )
+  tally.notices.push(...(opened.targetPreflight?.notices ?? []))
   steps({ type: "state", handoff: id, state: opened.handoff.state })
   if (view.workspace.headCheckpoint === null) await preCopy(daemon, runtime, away, place, view, opened.handoff)
   return await finishMove(daemon, runtime, { id, directory: repository.topLevel, tally, signal })
@@ -104,13 +116,6 @@ async function preCopy(
 async function sizeOf(daemon: Daemon, away: Away): Promise<number> {
   const known = await knownManifestOf(daemon, away.place.workspace, away.view?.workspace.headCheckpoint ?? null)
   return known === null ? await repositorySizeBytes(away.repository) : 0
-}
-
-/** Asks the target, through the gateway, whether it can take this; its words for the person are kept. */
-async function preflightOf(daemon: Daemon, target: HostInfo, request: PreflightRequest, tally: Tally): Promise<void> {
-  if (target.kind === "laptop") return
-  const answer = await userGateway(daemon).preflight(target.name, request)
-  tally.notices.push(...answer.notices)
 }
 
 export interface Moving {

@@ -14,7 +14,7 @@ import { publishLive, register, takeRequest, tallyTaken, UNENCRYPTED } from "./p
 import { pushAway } from "./push-away.ts"
 import type { Runtime } from "./runtime.ts"
 import type { Place } from "./store/host-store.ts"
-import { locate, userGateway } from "./workspace.ts"
+import { locate, refuseOpenHandoff, userGateway } from "./workspace.ts"
 
 /**
  * Carries out a push.
@@ -38,6 +38,7 @@ export async function push(
   if (place === null) throw new AppError("internal", "no place for this directory")
   const view = isNew ? null : await userGateway(daemon).workspace(place.workspace)
   if (view !== null) {
+    if (request.migrate) refuseOpenHandoff(view)
     const settled = ownedAlready(daemon, view, target, repository, tally)
     if (settled !== null) return settled
   }

@@ -3,6 +3,7 @@ import { realpath } from "node:fs/promises"
 import type { Repository } from "../checkpoint/code.ts"
 import { identityOf, writeIdentity } from "../checkpoint/identity.ts"
 import { openRepository } from "../checkpoint/repository.ts"
+import { BLOCKING_STATES } from "../handoff/record.ts"
 import { isMissing } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { WorkspaceView } from "../protocol/gateway-api.ts"
@@ -84,6 +85,29 @@ export async function locateWorkspace(daemon: Daemon, caller: Caller): Promise<L
 export async function viewOf(daemon: Daemon, caller: Caller, named: string | null): Promise<WorkspaceView> {
   const id: string = named ?? (await locateWorkspace(daemon, caller)).place.workspace
   return await userGateway(daemon).workspace(id)
+}
+
+/** @throws {AppError} handoff_open naming both sides, since when, who opened it and the two commands */
+export function refuseOpenHandoff(view: WorkspaceView): void {
+  const { handoff } = view
+  if (handoff === null || !BLOCKING_STATES.includes(handoff.state)) return
+  const since = new Date(handoff.startedAtMs).toISOString()
+  throw new AppError(
+    "handoff_open",
+    `a hand-off of ${view.workspace.name} from ${view.sourceName} to ${view.targetName} is open since ${since} (${handoff.state}, opened by ${handoff.openedBy})`,
+    {
+      hint:
+        handoff.state === "owned"
+          ? "decamp continue finishes it"
+          : "decamp continue finishes it, decamp abandon undoes it",
+      details: {
+        handoff: handoff.id,
+        state: handoff.state,
+        openedBy: handoff.openedBy,
+        startedAtMs: handoff.startedAtMs,
+      },
+    },
+  )
 }
 
 /** The gateway as the user sees it; only the user's own daemon has it. */
