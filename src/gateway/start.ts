@@ -2,9 +2,11 @@
 import { join } from "node:path"
 import { parseArgs } from "node:util"
 import type { Context, Hono } from "hono"
-import pino from "pino"
+import { stateFolder } from "../lib/folders.ts"
 import { lockFile, privateFolder } from "../lib/files.ts"
-import { prepareSocket, protectSocket, socketPath } from "../lib/platform.ts"
+import { openLog } from "../lib/log.ts"
+import { socketPath } from "../lib/platform.ts"
+import { serveUnix } from "../lib/unix-server.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import { tenantIdSchema } from "../protocol/ids.ts"
 import { localProvisioner } from "../provision/local.ts"
@@ -37,9 +39,9 @@ export interface GatewayOptions {
 
 export interface Gateway {
   /** Serves `/user/*`, `/host/*` and `/blobs/*`. Whoever calls it without a token is the user. */
-  user(request: Request): Promise<Response>
+  readonly user: (request: Request) => Promise<Response>
   /** Serves `/host/*` and `/blobs/*` only. */
-  hosts(request: Request): Promise<Response>
+  readonly hosts: (request: Request) => Promise<Response>
   /** Path of the unix socket on which `hosts` is served. */
   readonly hostSocket: string
   /** A request or a word to a host is under way. */
@@ -53,9 +55,6 @@ export interface Gateway {
 /** The user of a gateway that asks nobody who they are. */
 const LOCAL_TENANT = tenantIdSchema.parse("local")
 const ROUND_MS = 10_000
-/** The largest blob that an upload may have, bytes: 1 TiB. Each is bound to its own size by its signed address. */
-const MAX_BODY_BYTES = 2 ** 40
-
 /**
  * Starts a gateway in this process.
  * @throws {AppError} busy when another process runs one on this folder
@@ -84,7 +83,7 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
     }
   }
   const [user, hostsOnly] = [served(userApp(services)), served(hostApp(services))]
-  const listener = await listen(services.hostSocket, hostsOnly)
+  const listener = await serveUnix(services.hostSocket, hostsOnly)
   const background = startBackground(services)
   return {
     user,
@@ -94,7 +93,7 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
     stopHosts: async () => await services.hosts.stopAll(),
     async stop() {
       background.stop()
-      await listener.stop(true)
+      await listener.stop()
       await background.ended
       await services.db.destroy()
       lock.release()
@@ -157,16 +156,6 @@ async function identifyUser(context: Context): Promise<User> {
   return { tenant: LOCAL_TENANT }
 }
 
-async function listen(
-  path: string,
-  handle: (request: Request) => Promise<Response>,
-): Promise<{ stop(now: boolean): Promise<void> }> {
-  await prepareSocket(path)
-  const server = Bun.serve({ unix: path, fetch: handle, maxRequestBodySize: MAX_BODY_BYTES })
-  await protectSocket(path)
-  return server
-}
-
 /** Drives what is left to be told, at once and then every {@link ROUND_MS}. */
 function startBackground({ db, driver: drive, log }: Services): { stop(): void; readonly ended: Promise<void> } {
   const stopping = new AbortController()
@@ -196,12 +185,12 @@ export async function serveGateway(
   const gateway = await startGateway(options)
   const userSocket = options.userSocket ?? socketPath(options.stateDir, "user.sock")
   try {
-    const listener = await listen(userSocket, async (request) => await gateway.user(request))
+    const listener = await serveUnix(userSocket, async (request) => await gateway.user(request))
     return {
       ...gateway,
       userSocket,
       async stop() {
-        await listener.stop(true)
+        await listener.stop()
         await gateway.stop()
       },
     }
@@ -217,10 +206,8 @@ export async function gatewayRole(
   { selfArgv }: { readonly selfArgv: readonly string[] },
 ): Promise<number> {
   const { values } = parseArgs({ args: [...args], options: { state: { type: "string" }, socket: { type: "string" } } })
-  const home = process.env["XDG_STATE_HOME"] ?? join(process.env["HOME"] ?? "/", ".local/state")
-  const stateDir = values.state ?? join(home, "decamp-gateway")
-  const logger = pino({ base: null }, pino.destination({ fd: 2, sync: true }))
-  const log: Log = (message, facts) => logger.info(facts ?? {}, message)
+  const stateDir = values.state ?? join(stateFolder(process.env), "gateway-server")
+  const log = openLog("gateway")
   const stopped = new Promise<void>((resolve) => {
     for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve())
   })
