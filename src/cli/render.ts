@@ -57,7 +57,9 @@ export function moveText(output: MoveOutput, words: MoveWords): string {
     ...sessionLines(output.sessions),
     ...leftLines(output.willNotTravel),
     ...output.notices.map((notice) => `  ${notice}`),
-    ...output.backups.map((ref) => `  saved first: ${ref}`),
+    ...output.backups
+      .filter((ref) => !output.notices.some((notice) => notice.includes(ref)))
+      .map((ref) => `  saved first: ${ref}`),
     ...resultLines(output, words),
   ].join("\n")
 }
@@ -182,11 +184,12 @@ export function errorText(error: AppError, after: Aftermath | "unchanged" | null
     Array.isArray(value) ? value.map(itemText) : [],
   )
   const more = listed.length - NAMED_AT_MOST
+  const isSaid = /nothing was changed/i
   return [
     mark,
     ...listed.slice(0, NAMED_AT_MOST).map((line) => `    ${line}`),
     ...(more > 0 ? [`    and ${more} more (--json names all)`] : []),
-    ...afterLines(after),
+    ...(after === "unchanged" && isSaid.test(error.hint ?? "") ? [] : afterLines(after)),
     ...(error.hint === undefined ? [] : [`  ${error.hint}`]),
   ].join("\n")
 }

@@ -63,7 +63,9 @@ export async function removeHost(context: Context, name: string): Promise<number
 export async function execOnHost(context: Context, name: string, command: readonly string[]): Promise<number> {
   const { user } = await connect(context)
   const plan = await user.execPlan(parsedName(name))
-  const [program = "", ...args] = command
+  // Commander hands the separator over when options are passed through.
+  const [program = "", ...args] = command[0] === "--" ? command.slice(1) : command
+  if (program === "") throw new AppError("usage", "no command was given", { hint: "decamp hosts exec NAME -- CMD" })
   const terminal = context.env["TERM"] === undefined ? {} : { TERM: context.env["TERM"] }
   // Ctrl-C goes to the whole process group; the command decides what it means.
   const ignore = (): void => {}
