@@ -6,7 +6,7 @@ import { stateFolder } from "../lib/folders.ts"
 import { lockFile, privateFolder } from "../lib/files.ts"
 import { openLog } from "../lib/log.ts"
 import { socketPath } from "../lib/platform.ts"
-import { serveUnix } from "../lib/unix-server.ts"
+import { serveUnix } from "../lib/serve.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import { tenantIdSchema } from "../protocol/ids.ts"
 import { localProvisioner } from "../provision/local.ts"
@@ -93,7 +93,7 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
     stopHosts: async () => await services.hosts.stopAll(),
     async stop() {
       background.stop()
-      await listener.stop()
+      await listener.stop(true)
       await background.ended
       await services.db.destroy()
       lock.release()
@@ -190,7 +190,7 @@ export async function serveGateway(
       ...gateway,
       userSocket,
       async stop() {
-        await listener.stop()
+        await listener.stop(true)
         await gateway.stop()
       },
     }

@@ -22,7 +22,7 @@ import {
 import type { Manifest } from "../../src/protocol/manifest.ts"
 import { openSpool, type Spool } from "../../src/storage/spool.ts"
 
-const root = await mkdtemp(join(tmpdir(), "decamp-gw-"))
+const made = new Set<string>()
 
 const running = new Set<Gateway>()
 
@@ -34,12 +34,15 @@ export async function endAll(): Promise<void> {
 
 /** Removes every folder; for afterAll. */
 export async function removeAll(): Promise<void> {
-  await rm(root, { recursive: true, force: true })
+  for (const path of made) await rm(path, { recursive: true, force: true })
+  made.clear()
 }
 
 /** A fresh folder. */
 export async function folder(name: string): Promise<string> {
-  return await mkdtemp(join(root, `${name}-`))
+  const path = await mkdtemp(join(tmpdir(), `decamp-${name}-`))
+  made.add(path)
+  return path
 }
 
 export async function freshSpool(): Promise<Spool> {
