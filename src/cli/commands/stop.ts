@@ -22,7 +22,7 @@ export async function stop(context: Context, options: { readonly force?: boolean
   answer(context, output, () =>
     connection === null
       ? "no daemon is running"
-      : `✔ stopped: the daemon${output.stopped.length === 0 ? "" : ` and the hosts ${output.stopped.join(", ")}`}`,
+      : `✔ stopped: ${output.stopped.length === 0 ? "the daemon" : output.stopped.join(", ")}`,
   )
   return EXIT_DONE
 }
