@@ -15,6 +15,13 @@ export interface Target {
 
 /** How long an undo may take before its state is told as it is then. */
 const UNDO_LIMIT_MS = 20_000
+/** An abandoned hand-off is undone here already; the other host may take its time to hear of it. */
+const HEAR_LIMIT_MS = 3000
+const UNDOING_LIMITS_MS: Readonly<Record<string, number>> = {
+  open: UNDO_LIMIT_MS,
+  copying: UNDO_LIMIT_MS,
+  abandoned: HEAR_LIMIT_MS,
+}
 const ASK_EVERY_MS = 200
 
 /** An error with what is known of the workspace after it; start.ts prints both. */
@@ -110,12 +117,11 @@ async function aftermath(
   if (progress.state() === null && !progress.hasWritten() && !isInterrupted) {
     return failure.code === "unreachable" || failure.code === "internal" ? null : "unchanged"
   }
-  const endAtMs = Date.now() + UNDO_LIMIT_MS
+  const sinceMs = Date.now()
   for (;;) {
     const status = await local.status({ ...callerOf(context, directory), workspace }).catch(() => null)
     const handoff = status?.handoff ?? null
-    const isUndoing = handoff !== null && ["open", "copying", "abandoned"].includes(handoff.state)
-    if (isUndoing && Date.now() < endAtMs) {
+    if (handoff !== null && Date.now() - sinceMs < (UNDOING_LIMITS_MS[handoff.state] ?? 0)) {
       await Bun.sleep(ASK_EVERY_MS)
       continue
     }

@@ -199,6 +199,10 @@ function afterLines(after: Aftermath | "unchanged" | null): string[] {
   if (after === "unchanged") return ["  Nothing was changed."]
   if (after.state === null) return [`  The hand-off is over: ${after.owner} owns ${after.name}.`]
   const owns = after.isHere ? `${after.name} is still yours` : `${after.owner} owns ${after.name}`
+  if (after.state === "abandoned") {
+    const commands = after.next.map((command) => `    ${command}`)
+    return [`  The hand-off is undone: ${owns}. A host has still to hear of it.`, ...commands]
+  }
   return [`  ${owns}; the hand-off is in state ${after.state}. Type:`, ...after.next.map((command) => `    ${command}`)]
 }
 
