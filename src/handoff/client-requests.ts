@@ -120,7 +120,7 @@ function isProved(record: GatewayRecord, request: ReclaimRequest): boolean {
  * The owner's last hand-off was abandoned after it had sealed and before it was released: it can't lift its fence without a
  * release, and that is closed from the flip on. So nothing is lost by a reclaim, and no proof of loss is needed.
  */
-export function isOwnerFenced(record: GatewayRecord): boolean {
+function isOwnerFenced(record: GatewayRecord): boolean {
   const { workspace } = record
   const last = record.handoffs.findLast(
     (row) =>

@@ -10,8 +10,16 @@ import {
   workspaceIdSchema,
 } from "../protocol/ids.ts"
 import { decide } from "./gateway.ts"
-import { type GatewayRecord, newRecord, ownerObject, rowOf, visibleWorkspace } from "./record.ts"
-import type { Answer, CommitRequest, Decision, HostIdentity, OfferedCheckpoint, Request } from "./request.ts"
+import { type GatewayRecord, isSettled, newRecord, ownerObject, rowOf, visibleWorkspace } from "./record.ts"
+import type {
+  Answer,
+  CommitRequest,
+  Decision,
+  FlipRequest,
+  HostIdentity,
+  OfferedCheckpoint,
+  Request,
+} from "./request.ts"
 
 const hex = (digit: string): string => digit.repeat(24)
 const workspaceId = workspaceIdSchema.parse(`ws_${hex("a")}`)
@@ -61,7 +69,7 @@ const plain = (request: "staged" | "live" | "done" | "release" | "undone", by: H
   epoch: 1,
 })
 const staged = plain("staged", server)
-const flip: Request = { request: "flip", id, by: "gateway", epoch: 1 }
+const flip: FlipRequest = { request: "flip", id, by: "gateway", epoch: 1 }
 const live = plain("live", server)
 const done = plain("done", laptop)
 const release = plain("release", laptop)
@@ -354,6 +362,7 @@ describe("refused, with the facts that a person or a program needs", () => {
     ["flip of an abandoned one", "abandoned", flip, "closed"],
     ["flip of a superseded one", "superseded", flip, "closed"],
     ["flip by a host that isn't the target", "staged", { ...flip, by: laptop }, "not_allowed"],
+    ["flip under another epoch", "staged", { ...flip, epoch: 2 }, "stale_epoch"],
     ["live before owned", "staged", live, "not_owner", { state: "staged", epoch: 1 }],
     ["live before the witness looks the same", "unwitnessed", live, "not_owner", { state: "staged", epoch: 1 }],
     ["live of a superseded one", "superseded", live, "closed"],
@@ -449,5 +458,30 @@ describe("reclaim", () => {
     })
     expect(rowOf(witnessed, id)?.sourceFence).toBe("taken_over")
     expect(visibleWorkspace(witnessed).ownerHost).toBe(other.host)
+  })
+})
+
+describe("settled: nothing is left to be told", () => {
+  test.each([
+    ["staged", false],
+    ["live", false],
+    ["done", true],
+    ["abandoned", false],
+    ["released", false],
+    ["superseded", true],
+  ] as const)("%s: %p", (state, expected) => {
+    expect(isSettled(rowOf(at(state), id)!)).toBe(expected)
+  })
+
+  test("abandoned, released and undone", () => {
+    expect(isSettled(rowOf(after(at("released"), undone), id)!)).toBe(true)
+  })
+
+  test("a live reclaim, whose source is lost", () => {
+    const staging = { ...staged, id: otherId, by: other } as Request
+    const going = { ...live, id: otherId, by: other } as Request
+    const flipped = after(at("none"), reclaim, staging, { ...flip, id: otherId })
+    const record = after(flipped, witnessRequest(flipped, otherId), going)
+    expect(isSettled(rowOf(record, otherId)!)).toBe(true)
   })
 })

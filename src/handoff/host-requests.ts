@@ -136,6 +136,7 @@ export function flip(judging: Judging, request: FlipRequest): Decision {
   if (request.by !== "gateway" && !isHost(request.by, row.target, row.targetIncarnation, rules)) {
     return refused(record, "not_allowed", { handoff: row.id, reason: "only the target may ask this" })
   }
+  if (request.epoch !== row.epoch) return refused(record, "stale_epoch", { handoff: row.id })
   switch (row.state) {
     case "owned":
     case "live":

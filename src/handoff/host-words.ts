@@ -33,7 +33,9 @@ function onSeal(journal: HostJournal, word: Extract<Word, { word: "seal" }>, rul
   const known = entryOf(journal, word.id)
   if (known !== null) return { journal, effects: [ACCEPTED, ...redoSource(journal, known, rules)] }
   if (!isLiveOwner(journal) || (rules.sealEpoch && journal.ownEpoch !== word.epoch)) {
-    return answer(journal, { answer: "ignored" })
+    // An owner on whose release nobody waits any more: the lost word is said again first.
+    const older = olderUnsettled(journal, word)
+    return older === null ? answer(journal, { answer: "ignored" }) : resolveFirst(journal, older)
   }
   const entry: JournalEntry = {
     id: word.id,

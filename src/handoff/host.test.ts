@@ -85,6 +85,12 @@ describe("seal", () => {
     ["a hand-off that is closed here", { ...owner, lastClosedSeq: 1 }, "closed"],
   ] as const)("does nothing at %s", (_name, journal, answer) => expectNothing(journal, seal, answer))
 
+  test("an owner whose release got lost asks for that first", () => {
+    const step = onWord(source("captured"), { ...seal, id: otherId, seq: 2 }, server)
+    expect(names(step)).toEqual(["resolve_first", "ask"])
+    expect(step.effects[1]).toMatchObject({ id })
+  })
+
   test("a word for another disk does nothing", () => {
     expectNothing(owner, { ...seal, to: incarnationSchema.parse(`in_${hex("9")}`) }, "ignored")
   })

@@ -44,6 +44,8 @@ export function blocking(record: Pick<GatewayRecord, "handoffs">, rules: Rules =
 /** Nothing is left to be told to either side. */
 export function isSettled(row: HandoffRow): boolean {
   if (row.state === "done" || row.state === "superseded") return true
+  // The source of a reclaim is lost; should it come back, the epoch tells it.
+  if (row.state === "live") return row.kind === "reclaim"
   return row.state === "abandoned" && row.targetUndone && (row.kind === "reclaim" || isSourceClosed(row))
 }
 

@@ -26,7 +26,6 @@ export const BASE: Configuration = {
   judges: ["I1", "I2", "I4", "I5", "I6", "I7", "I8"],
   rules: ALL_RULES,
   isFenceDurable: true,
-  prefix: [],
 }
 
 export function without(...names: readonly RuleName[]): Rules {
@@ -132,3 +131,64 @@ export function worldOf(ruleCase: RuleCase, isRuleOn: boolean): Configuration {
   if (rule === "fenceDurable") return { ...BASE, ...world, isFenceDurable: false, name }
   return { ...BASE, ...world, rules: without(rule), name }
 }
+
+/** Larger worlds, for the torture run: several faults of different kinds in one hand-off, or two hand-offs and a loss. */
+export const TORTURE_WORLDS: readonly Configuration[] = [
+  {
+    ...BASE,
+    name: "a restart, a loss, two reclaims",
+    abandons: ["h1", "r1"],
+    crashes: 1,
+    crashesAt: ["L", "R"],
+    losses: 1,
+    lossesOf: ["L", "R"],
+    reclaims: 2,
+    reclaimsBy: ["L", "R"],
+  },
+  {
+    ...BASE,
+    ...EVERY_HOST,
+    name: "an attested reclaim of a running owner",
+    abandons: ["h1", "r1"],
+    mayAttest: true,
+    reclaims: 1,
+    reclaimsBy: ["R", "M"],
+  },
+  {
+    ...BASE,
+    name: "R made again with an empty disk, one hand edit",
+    abandons: ["h1", "r1"],
+    ...LOSE_R,
+    mayRemake: true,
+    edits: 1,
+    editsAt: ["R"],
+    reclaims: 1,
+    reclaimsBy: ["L", "R"],
+  },
+  {
+    ...BASE,
+    name: "there and back with an autosync, broken off once",
+    opens: [
+      { id: "h1", to: "R" },
+      { id: "h2", to: "L" },
+    ],
+    abandons: ["h1", "h2"],
+    autosyncs: 1,
+    cancels: 1,
+  },
+  {
+    ...BASE,
+    ...EVERY_HOST,
+    name: "two pushes, a loss, a reclaim",
+    opens: [
+      { id: "h1", to: "R" },
+      { id: "h2", to: "M" },
+    ],
+    abandons: ["h1", "h2", "r1"],
+    writes: 0,
+    losses: 1,
+    lossesOf: ["L", "R", "M"],
+    reclaims: 1,
+    reclaimsBy: ["L", "R", "M"],
+  },
+]

@@ -25,7 +25,8 @@ interface Search {
   readonly seen: Map<string, number>
   readonly interner: Interner
   readonly parents: number[]
-  readonly labels: string[]
+  /** Numbers of {@link Interner}; the same few labels come again and again. */
+  readonly labels: number[]
   readonly edges: { readonly from: number[]; readonly to: number[] }
   readonly hopeful: Set<number>
   steps: number
@@ -43,8 +44,8 @@ export function explore(configuration: Configuration, limits: Limits): Result {
     hopeful: new Set(),
     steps: 0,
   }
-  const start = startOf(world)
-  let level: { number: number; state: State }[] = [{ number: visit(search, start, -1, "start")!, state: start }]
+  const start = withNews(world, initialState(configuration))
+  let level: { number: number; state: State }[] = [{ number: visit(search, start, -1, "start"), state: start }]
   let depth = 0
   const done = (isComplete: boolean, broken: Result["broken"]): Result => ({
     configuration: configuration.name,
@@ -79,22 +80,6 @@ export function explore(configuration: Configuration, limits: Limits): Result {
   return done(true, configuration.judgesProgress ? stuck(search) : null)
 }
 
-function startOf(world: World): State {
-  let state = withNews(world, initialState(world.configuration))
-  for (const label of world.configuration.prefix) {
-    const moves = movesOf(world, state)
-    const move = moves.find((each) => each.label.startsWith(label))
-    if (move === undefined) {
-      throw new Error(
-        `no move "${label}" in ${world.configuration.name}; there are: ${moves.map((each) => each.label).join("; ")}`,
-      )
-    }
-    if (move.broken !== null) throw new Error(`the prefix of ${world.configuration.name} breaks ${move.broken}`)
-    state = move.state
-  }
-  return state
-}
-
 /** Number of the state, whether it is new or not. */
 function visit(search: Search, state: State, parent: number, label: string): number {
   const key = search.interner.keyOf(state)
@@ -103,7 +88,7 @@ function visit(search: Search, state: State, parent: number, label: string): num
   const number = search.seen.size
   search.seen.set(key, number)
   search.parents.push(parent)
-  search.labels.push(label)
+  search.labels.push(search.interner.numberOf(label))
   if (!search.world.configuration.judgesProgress) return number
   if (isGoal(search.world, state) || !isJudgedForProgress(search.world, state)) search.hopeful.add(number)
   return number
@@ -111,7 +96,8 @@ function visit(search: Search, state: State, parent: number, label: string): num
 
 function traceTo(search: Search, number: number): string[] {
   const trace: string[] = []
-  for (let at = number; at > 0; at = search.parents[at] ?? -1) trace.push(search.labels[at] ?? "")
+  for (let at = number; at > 0; at = search.parents[at] ?? -1)
+    trace.push(search.interner.textOf(search.labels[at] ?? 0))
   return trace.toReversed()
 }
 

@@ -113,8 +113,6 @@ export interface Configuration {
   readonly rules: Rules
   /** The fence survives a restart; a rule of the runtime that keeps the journal, so it's switched off here and not in the core. */
   readonly isFenceDurable: boolean
-  /** Actions taken before the search begins: `isNext` of each label by its beginning. */
-  readonly prefix: readonly string[]
 }
 
 export const identityOf = (host: ModelHost): HostIdentity => ({
@@ -210,13 +208,19 @@ export function initialState(configuration: Configuration): State {
 /** Numbers for texts, so that states compare exactly and cost little: equal numbers are equal texts. */
 export class Interner {
   private readonly numbers = new Map<string, number>()
+  private readonly texts: string[] = []
   private readonly cached = new WeakMap<object, number>()
 
   numberOf(text: string): number {
     const known = this.numbers.get(text)
     if (known !== undefined) return known
-    this.numbers.set(text, this.numbers.size)
-    return this.numbers.size - 1
+    this.numbers.set(text, this.texts.length)
+    this.texts.push(text)
+    return this.texts.length - 1
+  }
+
+  textOf(number: number): string {
+    return this.texts[number] ?? ""
   }
 
   /** Number of a frozen value's JSON; asked by reference first. */
@@ -232,7 +236,16 @@ export class Interner {
   keyOf(state: State): string {
     let key = `${this.numberOfRecord(state.record)}|`
     for (const host of state.hosts) key += `${this.numberOfHost(host)},`
-    return `${key}|${state.messages.join(",")}|${state.contents.join(",")}|${this.numberOfValue(state.ghost)}`
+    const messages = this.numberOfList("messages", state.messages)
+    return `${key}|${messages}|${this.numberOfList("contents", state.contents)}|${this.numberOfValue(state.ghost)}`
+  }
+
+  private numberOfList(kind: string, list: readonly number[]): number {
+    const known = this.cached.get(list)
+    if (known !== undefined) return known
+    const number = this.numberOf(`${kind} ${list.join()}`)
+    this.cached.set(list, number)
+    return number
   }
 
   private numberOfRecord(record: GatewayRecord): number {
