@@ -20,7 +20,7 @@ export async function decampFolder(repository: Repository): Promise<string> {
 const baseFile = (repository: Repository): string => join(repository.gitDir, "decamp", "base.json")
 
 /** Refs are shared by the linked worktrees of a repository; each is its own workspace and has its own. */
-export function baseRef(repository: Repository): string {
+function baseRef(repository: Repository): string {
   const name = worktreeName(repository)
   return name === null ? "refs/decamp/base" : `refs/decamp/worktrees/${name}/base`
 }

@@ -50,6 +50,7 @@ export async function fetchInto(repository: Repository, request: Omit<FetchReque
       await requireSameFormat(repository, code)
       await requireHonest(place, code)
       const { first, remade } = await findStart(repository, code)
+      if (first === code.packs.length) return
       const known: Oid[] = []
       if (remade !== null) known.push(await writeSnapshot(place, factsOf(remade)))
       for (const pack of code.packs.slice(first)) await indexPack(place, pack.blob, request.source)

@@ -47,7 +47,7 @@ const SETTINGS = [
 ].flatMap((setting) => ["-c", setting])
 
 /** Environment of every git: the caller's without any GIT_*, so that a GIT_DIR left in a shell never redirects a capture. */
-export function gitEnvironment(place?: GitPlace): Record<string, string> {
+function gitEnvironment(place?: GitPlace): Record<string, string> {
   const env: Record<string, string> = {}
   for (const [name, value] of Object.entries(process.env)) {
     if (value !== undefined && !name.startsWith("GIT_")) env[name] = value

@@ -8,14 +8,14 @@ import { hostIdSchema, workspaceIdSchema, type HostId, type WorkspaceId } from "
 import { decampFolder } from "./base.ts"
 import type { Repository } from "./code.ts"
 
-export const identitySchema = z.object({
+const identitySchema = z.object({
   schema: z.literal(1),
   workspace: workspaceIdSchema,
   host: hostIdSchema,
   /** Real path of the top of the work tree when this was written. */
   path: z.string(),
 })
-export type Identity = z.infer<typeof identitySchema>
+type Identity = z.infer<typeof identitySchema>
 
 /** What a directory is to this host. */
 export type DirectoryIdentity =
@@ -25,7 +25,7 @@ export type DirectoryIdentity =
   | { readonly kind: "copy"; readonly of: string; readonly id: WorkspaceId }
 
 /** @throws {AppError} damaged_data when the record can't be parsed */
-export async function readIdentity(repository: Repository): Promise<Identity | null> {
+async function readIdentity(repository: Repository): Promise<Identity | null> {
   const path = join(repository.gitDir, "decamp", "workspace.json")
   const text = await readTextIfExists(path)
   if (text === null) return null

@@ -121,7 +121,7 @@ async function isAncestorOrNone(repository: Repository, now: Oid | null, to: Oid
 }
 
 /** Points HEAD at a branch, or at a commit when there is none. */
-export async function setHead(repository: Repository, branch: string | null, head: string): Promise<void> {
+async function setHead(repository: Repository, branch: string | null, head: string): Promise<void> {
   const named = await gitResult(repository, ["symbolic-ref", "--quiet", "HEAD"])
   const now = Buffer.from(named.stdout).toString("utf8").trim()
   if (branch === null) {
