@@ -25,7 +25,7 @@ export function onEvent(journal: HostJournal, event: HostEvent, facts: HostFacts
     case "heard-epoch":
       return onHeardEpoch(journal, event)
     case "committed":
-      return { journal: { ...journal, knownHead: event.head }, effects: [] }
+      return onCommitted(journal, event)
     case "cancelled":
       return onCancelled(journal, event, rules)
   }
@@ -117,6 +117,14 @@ function onHeardEpoch(journal: HostJournal, event: EventOf<"heard-epoch">): Step
   const heard: HostJournal = { ...journal, seenEpoch: Math.max(seenEpoch, epoch), seenGeneration: generation }
   if (!isLiveOwner(journal) || epoch <= (journal.ownEpoch ?? 0)) return { journal: heard, effects: [] }
   return { journal: { ...heard, fence: "not-owner" }, effects: leaving(epoch) }
+}
+
+/** Late, at a host that owns nothing any more, it says nothing of the head. */
+function onCommitted(journal: HostJournal, event: EventOf<"committed">): Step {
+  if (journal.ownEpoch === null || journal.fence === "not-owner" || journal.knownHead === event.head) {
+    return unchanged(journal)
+  }
+  return { journal: { ...journal, knownHead: event.head }, effects: [] }
 }
 
 /** The user's Ctrl-C goes the way of every undo: the gateway records it first, the release comes from there. */

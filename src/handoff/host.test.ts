@@ -282,6 +282,13 @@ describe("news of the gateway", () => {
   })
 })
 
+test("an accepted commit is the head from then on; a host that owns nothing doesn't take it", () => {
+  const event = { event: "committed", head: c2 } as const
+  expect(onEvent(owner, event, laptop).journal.knownHead).toBe(c2)
+  expect(onEvent(source("fenced"), event, laptop).journal.knownHead).toBe(c2)
+  expect(onEvent(stranger, event, laptop).journal).toBe(stranger)
+})
+
 describe("restart", () => {
   test.each([
     ["a live owner", owner, ["lift"]],

@@ -77,7 +77,7 @@ export const RULE_CASES: readonly RuleCase[] = [
   {
     rule: "incarnation",
     breaks: "I1",
-    world: { ...EVERY_HOST, ...LOSE_R, mayRemake: true, reclaims: 1, reclaimsBy: ["M"], writes: 0 },
+    world: { ...LOSE_R, mayRemake: true },
   },
   { rule: "headAtSeal", breaks: "I2", world: { ...LOSE_L, ...RECLAIM_BY_R } },
   { rule: "commitCas", breaks: "I4", world: { autosyncs: 1, judges: ["I4"] } },

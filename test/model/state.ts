@@ -51,6 +51,8 @@ export type Message =
   | { readonly to: "gateway"; readonly request: Request }
   | { readonly to: HostName; readonly word: Word }
   | { readonly to: HostName; readonly event: HostEvent }
+  /** A host makes one commit after the other: the answer to an earlier one is not waited for any more. */
+  | { readonly to: HostName; readonly event: HostEvent; readonly parent: CheckpointId | null }
 
 /** What of the budget is used, and ghosts of which no host knows. */
 export interface Ghost {

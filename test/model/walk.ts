@@ -100,13 +100,15 @@ function wayHome(world: World, end: State, trace: readonly string[], random: () 
   const reclaims = end.ghost.reclaims + SPARE_RECLAIMS
   const configuration = { ...world.configuration, reclaims, writes: 0, edits: 0, autosyncs: 0, cancels: 0 }
   const home: World = { configuration, messages: world.messages }
+  const interner = new Interner()
   let last: readonly string[] = []
   for (let attempt = 0; attempt < HOME_TRIES; attempt += 1) {
     let state = end
     const tried: string[] = []
     for (let step = 0; step < HOME_STEPS; step += 1) {
       if (isGoal(home, state)) return { steps: trace.length, broken: null }
-      const moves = movesOf(home, state).filter((move) => !move.isFault)
+      const here = interner.keyOf(state)
+      const moves = movesOf(home, state).filter((move) => !move.isFault && interner.keyOf(move.state) !== here)
       const move = moves[Math.floor(random() * moves.length)]
       if (move === undefined) break
       const what = move.broken ?? brokenIn(move.state)

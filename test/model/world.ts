@@ -154,6 +154,7 @@ function requestMessage(host: ModelHost, effect: Extract<Effect, { effect: "send
 
 export function deliverToHost(world: World, state: State, host: ModelHost, message: Message): State {
   const { rules } = world.configuration
+  if ("parent" in message && message.parent !== host.journal.knownHead) return state
   if ("word" in message) return apply(world, state, host, onWord(host.journal, message.word, factsOf(host), rules))
   if ("event" in message) return apply(world, state, host, onEvent(host.journal, message.event, factsOf(host), rules))
   return state
@@ -246,7 +247,8 @@ function eventOf(request: Request, decision: Decision): Message | null {
   const to = request.by.host as string as HostName
   if (request.request === "commit") {
     if (decision.kind === "refused") return null
-    return { to, event: { event: "committed", head: request.checkpoint.id } }
+    const { id: head, parent } = request.checkpoint
+    return { to, event: { event: "committed", head }, parent }
   }
   if (request.request === "copying") return null
   const { id } = request
