@@ -13,13 +13,18 @@ async function main(): Promise<number> {
     process.stderr.write("decamp does not run on Windows; use it inside WSL 2\n")
     return 2
   }
-  if (argv[0] === "host" && argv[1] === "serve") return await serveHostRole()
+  if (argv[0] === "host" && argv[1] === "serve") return leave(await serveHostRole())
   if (argv[0] === "gateway" && argv[1] === "serve") {
     const { gatewayRole } = await import("./gateway/start.ts")
-    return await gatewayRole(argv.slice(2), { selfArgv })
+    return leave(await gatewayRole(argv.slice(2), { selfArgv }))
   }
   const { runCli } = await import("./cli/start.ts")
   return await runCli(argv, { selfArgv })
+}
+
+/** A daemon that has closed everything ends at once: idle connections of its clients must not keep it. */
+function leave(exitCode: number): never {
+  process.exit(exitCode)
 }
 
 /** A laptop without a configured gateway carries the gateway in the same process; they talk in-process. */

@@ -62,8 +62,9 @@ export function startRuntime(daemon: Daemon): Runtime {
     async take(row, workspace, context) {
       const word = wordFor(row, workspace, daemon.identity)
       if (word !== null) {
-        await this.word(word, context)
-        return true
+        // A word that is closed here is for somebody else by now: the other side may still have something to do.
+        const answer = await this.word(word, context)
+        if (answer.answer === "accepted") return true
       }
       const entry = entryOf(journalOf(row.workspace), row.id)
       if (entry === null || !isMyTurn(daemon, row)) return false

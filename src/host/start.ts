@@ -80,8 +80,7 @@ async function serveLocalHost(root: string): Promise<number> {
   })
   const runtime = startRuntime(daemon)
   const app = remoteRoutes({ daemon, runtime, inboundToken: config.inboundToken })
-  const stopped = Promise.withResolvers<void>()
-  onSignals(() => stopped.resolve())
+  const stopped = untilSignal()
   await runtime.restart()
   const server = await serveUnix(
     socketPath(join(state, "run"), LOCAL_HOST_SOCKET),
@@ -130,12 +129,12 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
   })
   token = daemon.store.token() ?? ""
   const runtime = startRuntime(daemon)
-  const stopped = Promise.withResolvers<void>()
-  onSignals(() => stopped.resolve())
+  const stopped = untilSignal()
   let requests = 0
   const stop = async (): Promise<string[]> => {
+    const hosts = (await embedded?.stopHosts()) ?? []
     setTimeout(() => stopped.resolve(), 50)
-    return [...((await embedded?.stopHosts()) ?? []), daemon.identity.name]
+    return hosts
   }
   const isBusy = (): boolean => requests > 1 || runtime.isBusy() || (embedded?.isBusy() ?? false)
   const local = localRoutes({ daemon, runtime, gatewaySocket: options.gatewaySocket, isBusy, stop })
@@ -149,8 +148,7 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
   await register().catch((error: unknown) =>
     log("the gateway can't be reached yet", { message: toAppError(error).message }),
   )
-  const server = await serveUnix(options.socket, async (request) => {
-    if (!new URL(request.url).pathname.startsWith("/local/")) return await handle(request)
+  const serveLocal = async (request: Request): Promise<Response> => {
     requests += 1
     try {
       if (token === "") await register()
@@ -158,7 +156,12 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
     } finally {
       requests -= 1
     }
-  })
+  }
+  const isLocal = (request: Request): boolean => new URL(request.url).pathname.startsWith("/local/")
+  const server = await serveUnix(
+    options.socket,
+    async (request) => await (isLocal(request) ? serveLocal(request) : handle(request)),
+  )
   void runtime.restart().then(async () => await askRegularly(daemon, runtime, stopped.promise))
   log("listening", { pid: process.pid })
   await stopped.promise
@@ -233,7 +236,9 @@ function assemble(parts: Parts): Daemon & { identity: { name: string } } {
   }
 }
 
-function onSignals(end: () => void): void {
-  process.once("SIGTERM", end)
-  process.once("SIGINT", end)
+function untilSignal(): PromiseWithResolvers<void> {
+  const stopped = Promise.withResolvers<void>()
+  process.once("SIGTERM", () => stopped.resolve())
+  process.once("SIGINT", () => stopped.resolve())
+  return stopped
 }

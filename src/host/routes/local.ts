@@ -33,7 +33,7 @@ export interface LocalRoutes {
   /** Socket of an outside gateway, null when it is embedded. */
   readonly gatewaySocket: string | null
   readonly isBusy: () => boolean
-  /** Ends the daemon, after the answer. Answers the names of what was stopped. */
+  /** Ends the daemon, after the answer. Answers the names of the local hosts that were stopped. */
   readonly stop: () => Promise<string[]>
 }
 
