@@ -192,6 +192,36 @@ test("a store that stays locked fails the session, and a second run brings it in
   db.close()
 }, 20_000)
 
+test("a session that reads back as something else is put back as it was", async () => {
+  addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 2 })
+  addSession(sourceStore, { n: 2, directory: source.topLevel, turns: 2 })
+  const first = await take()
+  await bring(first)
+  addTurns(sourceStore, { n: 1, directory: source.topLevel, turns: 1, from: 2 })
+  edit(targetStore, "DELETE FROM part WHERE session_id = ?", sessionId(2))
+  edit(targetStore, "DELETE FROM message WHERE session_id = ?", sessionId(2))
+  edit(targetStore, "DELETE FROM session WHERE id = ?", sessionId(2))
+  const before = sessionRows(targetStore, [sessionId(1)])
+  // A store that changes what is written to it.
+  edit(targetStore, "CREATE TRIGGER lies AFTER INSERT ON part BEGIN UPDATE part SET data = '{}' WHERE id = NEW.id; END")
+  const outcomes = await bring(await take(first), first, "undo-2")
+  expect(outcomes).toMatchObject([
+    { outcome: "failed", reason: expect.stringContaining("read back") },
+    { outcome: "failed", reason: expect.stringContaining("read back") },
+  ])
+  edit(targetStore, "DROP TRIGGER lies")
+  expect(sessionRows(targetStore, [sessionId(1)]).message).toEqual(before.message)
+  expect(sessionRows(targetStore, [sessionId(2)])).toMatchObject({ session: [], message: [], part: [] })
+})
+
+test("a large session is placed in several transactions and is whole", async () => {
+  const text = "0123456789abcdef".repeat(65_536)
+  addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 60, text })
+  const taken = await take()
+  expect(await bring(taken)).toMatchObject([{ outcome: "moved" }])
+  expect(await agent.digests(target, [sessionId(1)])).toEqual(await agent.digests(source, [sessionId(1)]))
+}, 30_000)
+
 test("an undo folder without a finished record changes nothing", async () => {
   addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 2 })
   await bring(await take())

@@ -12,18 +12,20 @@ import type { ImportedSession, SessionImportRequest } from "../agent.ts"
 import type { Binding } from "./binding.ts"
 import { digestOf, parkUndo } from "./chunks.ts"
 import { copySession, freshIds, ownedIds } from "./fork.ts"
-import { ensureProject, hasProject, mergeSession, sessionStamp } from "./merge.ts"
+import { ensureProject, hasProject, mergeSession, placeAhead, sessionStamp } from "./merge.ts"
 import type { ArrivedTrees } from "./snapshot-import.ts"
 import { namedTrees } from "./snapshot-trees.ts"
 import { createStage, stageSession, type Destination } from "./stage.ts"
 import { layoutOf, readSessions, sessionsOfScope, type StoredSession, type StoreLayout } from "./store.ts"
-import { recordUndo } from "./undo-record.ts"
+import { recordUndo, restoreSession } from "./undo-record.ts"
 import { attach, writeTransaction } from "./writing.ts"
 
 interface Plan {
   readonly entry: SessionEntry
-  /** Null: the session is not here. */
+  /** Where what is here will be kept, null when it need not be. */
   readonly forkId: string | null
+  /** Digest of what is here, "" when the session is not. */
+  readonly localDigest: string
   readonly exists: boolean
   readonly stamp: string
 }
@@ -50,7 +52,7 @@ export async function importSessions(
       const staged = await stageAll(context, plans, request, outcomes)
       if (staged.length > 0) {
         const undo = await switchUndo(db, staged, trees)
-        await recordUndo(db, layout, request.undoDirectory, {
+        const record = await recordUndo(db, layout, request.undoDirectory, {
           existed: staged.filter(({ exists }) => exists).map(({ entry }) => entry.id),
           absent: staged.flatMap(({ entry, exists, forkId }) => [
             ...(exists ? [] : [entry.id]),
@@ -60,7 +62,9 @@ export async function importSessions(
           filesAdded: [...trees.filesAdded],
         })
         await trees.place()
-        for (const plan of staged) outcomes.set(plan.entry.id, { ...undo.get(plan.entry.id), ...write(context, plan) })
+        for (const plan of staged) {
+          outcomes.set(plan.entry.id, { ...undo.get(plan.entry.id), ...(await write(context, plan, record)) })
+        }
       }
     } finally {
       db.run("DETACH stage")
@@ -103,7 +107,7 @@ function judge(context: Context, request: SessionImportRequest, outcomes: Map<st
     }
     const local = here.get(id)
     if (local === undefined) {
-      plans.push({ entry, forkId: null, exists: false, stamp: sessionStamp(db, id) })
+      plans.push({ entry, forkId: null, localDigest: "", exists: false, stamp: sessionStamp(db, id) })
       continue
     }
     const stamp = sessionStamp(db, id)
@@ -114,7 +118,7 @@ function judge(context: Context, request: SessionImportRequest, outcomes: Map<st
       outcomes.set(id, { id, outcome: "kept", reason: "it went on here and not at the other side" })
     } else {
       const forkId = base === digest ? null : freshIds(new Set([id]), digest).rename(id)
-      plans.push({ entry, forkId, exists: true, stamp })
+      plans.push({ entry, forkId, localDigest: digest, exists: true, stamp })
     }
   }
   return plans
@@ -180,23 +184,20 @@ interface Undo {
   readonly reason?: string
 }
 
-/** Writes one session in one transaction and reads it back inside it: a session that does not verify is not left behind. */
-function write(context: Context, plan: Plan): ImportedSession {
-  const { db, layout, destination } = context
+/** Writes one session, reads it back, and puts back what was there when it does not verify. */
+async function write(context: Context, plan: Plan, record: string): Promise<ImportedSession> {
+  const { db, layout } = context
   const { id, digest } = plan.entry
   try {
-    writeTransaction(db, (check) => {
-      if (sessionStamp(db, id) !== plan.stamp) {
-        throw new AppError("session_busy", `session ${id} was written to by opencode meanwhile`)
-      }
-      ensureProject(db, { id: destination.projectId, worktree: destination.topLevel })
-      if (plan.forkId !== null) {
-        const seedDigest = digestOf(db, layout, { id }, bindingOf(context, onlySession(db, id)))
-        copySession(db, layout, id, freshIds(ownedIds(db, id), seedDigest), check)
-      }
-      mergeSession(db, layout, id, check)
-      verify(context, id, digest)
-    })
+    if (!plan.exists) placeAhead(db, layout, id)
+    const isVerified = transact(context, plan)
+    if (!isVerified) {
+      await restoreSession(db, layout, record, { id, existed: plan.exists, forkId: plan.forkId })
+      throw new AppError(
+        "damaged_data",
+        `session ${id} read back from opencode's store is not what arrived (${digest})`,
+      )
+    }
   } catch (error) {
     return { id, outcome: "failed", reason: reasonOf(error) }
   }
@@ -206,6 +207,33 @@ function write(context: Context, plan: Plan): ImportedSession {
     outcome: "forked",
     forkId: plan.forkId,
     reason: `both sides went on; what was here is kept as ${plan.forkId}`,
+  }
+}
+
+/** The transaction, and after it the reading back: that needs no lock. False: what is there is not what was to be written. */
+function transact(context: Context, plan: Plan): boolean {
+  const { db, layout, destination } = context
+  const { id, digest } = plan.entry
+  let written = ""
+  writeTransaction(db, (check) => {
+    if (
+      plan.exists ? sessionStamp(db, id) !== plan.stamp : readSessions(db, [id]).some((session) => session.id === id)
+    ) {
+      throw new AppError("session_busy", `session ${id} was written to by opencode meanwhile`)
+    }
+    ensureProject(db, { id: destination.projectId, worktree: destination.topLevel })
+    if (plan.forkId !== null) {
+      copySession(db, layout, id, freshIds(ownedIds(db, id), plan.localDigest), check)
+    }
+    mergeSession(db, layout, id, check)
+    written = sessionStamp(db, id)
+  })
+  db.run("BEGIN")
+  try {
+    // An opencode that went on with the session at once: what it added is not ours to judge.
+    return sessionStamp(db, id) !== written || verifies(context, id, digest)
+  } finally {
+    db.run("ROLLBACK")
   }
 }
 
@@ -219,14 +247,12 @@ function onlySession(db: Database, id: string): StoredSession {
  * Compares the digest of what is in the store now with the one that was announced. Where a record names this host's directory
  * without meaning the workspace, the two can't agree: then the rows are compared with those that arrived.
  */
-function verify(context: Context, id: string, announced: string): void {
+function verifies(context: Context, id: string, announced: string): boolean {
   const { db, layout } = context
   const session = onlySession(db, id)
   const binding = bindingOf(context, session)
   const written = digestOf(db, layout, session, binding)
-  if (written === announced) return
-  if (written === digestOf(db, layout, session, binding, "stage")) return
-  throw new AppError("damaged_data", `session ${id} read back from opencode's store is not what was written`)
+  return written === announced || written === digestOf(db, layout, session, binding, "stage")
 }
 
 function reasonOf(error: unknown): string {

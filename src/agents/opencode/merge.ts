@@ -1,6 +1,7 @@
 /** One session from the stage into the store: rows that differ are written, rows that went away are deleted, the others not touched. */
 import type { Database } from "bun:sqlite"
 import { travellingColumns, type SqlValue } from "./chunks.ts"
+import { writeTransaction } from "./writing.ts"
 import { keyOf, primaryKeyOf, type SessionTable, type StoreLayout } from "./store.ts"
 
 /** Makes the session's rows in the store equal to those in the stage. Runs inside the caller's transaction. */
@@ -29,6 +30,37 @@ function upsert(layout: StoreLayout, table: SessionTable): string {
   const set = others.map((column) => `"${column}" = excluded."${column}"`).join(", ")
   const differs = others.map((column) => `main.${table}."${column}" IS NOT excluded."${column}"`).join(" OR ")
   return `${insert} ON CONFLICT (${target}) DO UPDATE SET ${set} WHERE ${differs}`
+}
+
+/** Bytes of records that one transaction writes of a session that is new here: a fraction of a second. */
+const AHEAD_BYTES = 24 * 1024 * 1024
+
+/**
+ * Writes the records of a large session that is not here yet in several short transactions. Nobody sees them: the session's own row
+ * comes last, by {@link mergeSession}, and an undo record that names the session as absent takes them away.
+ */
+export function placeAhead(db: Database, layout: StoreLayout, id: string): void {
+  for (const table of ["event", "message", "part"] as const) {
+    if (!layout.columns.has(table)) continue
+    const key = keyOf(table)
+    const facts = db
+      .query<{ first: number | null; last: number; bytes: number }, [string]>(
+        `SELECT min(rowid) AS first, max(rowid) AS last, sum(octet_length(data)) AS bytes FROM stage.${table} WHERE "${key}" = ?1`,
+      )
+      .get(id)
+    if (facts === null || facts.first === null || facts.bytes <= AHEAD_BYTES) continue
+    const step = Math.max(1, Math.floor(((facts.last - facts.first + 1) * AHEAD_BYTES) / facts.bytes))
+    const names = travellingColumns(layout, table).map((column) => `"${column}"`)
+    const insert = db.query<unknown, SqlValue[]>(
+      `INSERT OR IGNORE INTO main.${table} (${names.join(", ")}) SELECT ${names.join(", ")} FROM stage.${table}
+       WHERE "${key}" = ?1 AND rowid BETWEEN ?2 AND ?3`,
+    )
+    for (let from = facts.first; from <= facts.last; from += step) {
+      writeTransaction(db, () => {
+        insert.run(id, from, from + step - 1)
+      })
+    }
+  }
 }
 
 /** Adds opencode's project row when it is not there; opencode fills in the rest at its next start. Answers whether it was added. */

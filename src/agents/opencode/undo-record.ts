@@ -25,13 +25,13 @@ const recordSchema = z.object({
 })
 export type UndoRecord = z.infer<typeof recordSchema>
 
-/** Writes a finished, fsynced record of the named sessions' rows. Call before anything is changed. */
+/** Writes a finished, fsynced record of the named sessions' rows and answers its folder. Call before anything is changed. */
 export async function recordUndo(
   db: Database,
   layout: StoreLayout,
   undoDirectory: string,
   record: Omit<UndoRecord, "schema">,
-): Promise<void> {
+): Promise<string> {
   await privateFolder(undoDirectory)
   const number = (await recordNumbers(undoDirectory)).length + 1
   const folder = join(undoDirectory, `record-${number}`)
@@ -55,6 +55,7 @@ export async function recordUndo(
   await writeFileDurably(join(folder, "record.json"), JSON.stringify({ schema: 1, ...record }))
   await syncFolder(undoDirectory)
   await syncFolder(dirname(undoDirectory))
+  return folder
 }
 
 async function syncFile(path: string): Promise<void> {
@@ -106,13 +107,39 @@ export async function applyUndo(db: Database, layout: StoreLayout, undoDirectory
   }
 }
 
-function restoreRows(db: Database, layout: StoreLayout, record: UndoRecord): void {
+/** Puts one session back as the record holds it, when what was written did not verify. */
+export async function restoreSession(
+  db: Database,
+  layout: StoreLayout,
+  folder: string,
+  session: { readonly id: string; readonly existed: boolean; readonly forkId: string | null },
+): Promise<void> {
+  const { id, existed, forkId } = session
+  const added = forkId === null ? [] : [forkId]
+  const record = { existed: existed ? [id] : [], absent: existed ? added : [id, ...added], projectAdded: null }
+  await attach(db, join(folder, "rows.db"), "undo")
+  try {
+    restoreRows(db, layout, record)
+  } finally {
+    db.run("DETACH undo")
+  }
+}
+
+function restoreRows(
+  db: Database,
+  layout: StoreLayout,
+  record: Pick<UndoRecord, "existed" | "absent" | "projectAdded">,
+): void {
   const ids = JSON.stringify([...record.existed, ...record.absent])
   writeTransaction(db, () => {
     for (const [table, columns] of layout.columns) {
-      if (table !== "session") deleteOf(db, table, keyOf(table), ids)
+      const key = keyOf(table)
+      if (table !== "session") deleteOf(db, table, key, ids)
       const names = columns.map((column) => `"${column}"`).join(", ")
-      db.run(`INSERT OR REPLACE INTO main.${table} (${names}) SELECT ${names} FROM undo.${table}`)
+      db.query<unknown, [string]>(
+        `INSERT OR REPLACE INTO main.${table} (${names}) SELECT ${names} FROM undo.${table}
+         WHERE "${key}" IN (SELECT value FROM json_each(?1))`,
+      ).run(ids)
     }
     deleteOf(db, "session", "id", JSON.stringify(record.absent))
     if (record.projectAdded === null) return
