@@ -190,7 +190,9 @@ async function saySide(parts: DriverParts, drive: Drive, seen: Seen, role: "sour
   const then = { host: id, incarnation: role === "source" ? row.sourceIncarnation : row.targetIncarnation }
   const isFlipDue = role === "target" && row.state === "staged"
   const isReleaseDue = role === "source" && row.state === "abandoned" && row.kind !== "reclaim"
-  if (wordFor(row, workspace, then) === null && !isFlipDue) return
+  // The core has a word for such a target still, for one that asks; it needn't be called.
+  const isUndone = role === "target" && row.state === "abandoned" && row.targetUndone
+  if (isUndone || (wordFor(row, workspace, then) === null && !isFlipDue)) return
   const host = await parts.hosts.find(drive.tenant, id)
   // A laptop asks by itself; a host that was removed is never heard of again.
   if (host === null || host.root === null || host.isRemoved) return

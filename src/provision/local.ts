@@ -1,8 +1,9 @@
 /** Hosts on this machine: a folder with a HOME, checkouts and a daemon of its own. */
 import { open, readdir, rm, stat, truncate } from "node:fs/promises"
 import { createConnection } from "node:net"
+import { userInfo } from "node:os"
 import { isAbsolute, join, resolve } from "node:path"
-import { isMissing, privateFolder, readTextIfExists, writeFileDurably } from "../lib/files.ts"
+import { privateFolder, readTextIfExists, writeFileDurably } from "../lib/files.ts"
 import { socketPath } from "../lib/platform.ts"
 import { run } from "../lib/process.ts"
 import { AppError } from "../protocol/errors.ts"
@@ -112,7 +113,7 @@ async function checkRoot(root: string, gatewaySocket: string): Promise<LocalHost
     })
   }
   const names = await readdir(root).catch((error: unknown) => {
-    if (isMissing(error)) return []
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return []
     throw new AppError("usage", `${root} can't become a host's root`, { cause: error, hint: "name another folder" })
   })
   if (names.length > 0) {
@@ -148,14 +149,17 @@ async function start(place: HostPlace, selfArgv: readonly string[], env: Record<
       detached: true,
     })
     child.unref()
-    await writeFileDurably(pidPath(root), `${child.pid}\n`)
     const ended = child.exited.then(() => true)
+    let hasEnded = false
     for (const until = performance.now() + START_MS; performance.now() < until;) {
-      if (await answers(socketOf(root))) return
-      if (await Promise.race([ended, Bun.sleep(POLL_MS).then(() => false)])) break
+      if (await answers(socketOf(root))) {
+        if (!hasEnded) await writeFileDurably(pidPath(root), `${child.pid}\n`)
+        return
+      }
+      hasEnded = await Promise.race([ended, Bun.sleep(POLL_MS).then(() => false)])
+      // It ends at once when another start has won the daemon's lock: then that one will answer.
+      if (hasEnded && (await daemonsOf(root)).length === 0) break
     }
-    // Another start may have won the daemon's lock.
-    if (await answers(socketOf(root))) return
     child.kill()
   } finally {
     await log.close()
@@ -163,29 +167,37 @@ async function start(place: HostPlace, selfArgv: readonly string[], env: Record<
   throw new AppError("unreachable", `the daemon of ${name} did not start`, { hint: `look at ${logPath}` })
 }
 
+/** For people and their tools; {@link stop} doesn't believe it. */
 function pidPath(root: string): string {
   return join(root, "state", "daemon.pid")
 }
 
 async function stop(place: HostPlace): Promise<boolean> {
-  const pid = Number(await readTextIfExists(pidPath(place.root)))
-  if (!(await isDaemon(pid, place.root))) return false
-  signal(pid, "SIGTERM")
-  for (const until = performance.now() + STOP_MS; performance.now() < until;) {
-    if (!isAlive(pid)) break
+  const pids = await daemonsOf(place.root)
+  for (const pid of pids) signal(pid, "SIGTERM")
+  for (const until = performance.now() + STOP_MS; performance.now() < until && pids.some(isAlive);) {
     await Bun.sleep(POLL_MS)
   }
-  if (isAlive(pid) && (await isDaemon(pid, place.root))) signal(pid, "SIGKILL")
+  // Looked up again: an id may belong to somebody else by now.
+  for (const pid of pids.some(isAlive) ? await daemonsOf(place.root) : []) signal(pid, "SIGKILL")
   await rm(pidPath(place.root), { force: true })
-  return true
+  return pids.length > 0
 }
 
-/** Whether this process id is still the daemon of this root: ids are used again. */
-async function isDaemon(pid: number, root: string): Promise<boolean> {
-  if (!Number.isSafeInteger(pid) || pid <= 1 || !isAlive(pid)) return false
+/**
+ * Processes that run the daemon of exactly this root. Not by the recorded id: of two starts at once the one that loses the daemon's
+ * lock may have recorded its own, and ids are used again.
+ */
+async function daemonsOf(root: string): Promise<number[]> {
   const env = { PATH: "/usr/local/bin:/usr/bin:/bin" }
-  const { stdout } = await run(["ps", "-ww", "-o", "args=", "-p", String(pid)], { env, timeoutMs: 5000 })
-  return new TextDecoder().decode(stdout).trimEnd().endsWith(`host serve --root ${root}`)
+  const argv = ["ps", "-axww", "-o", "pid=", "-o", "uid=", "-o", "args="] as const
+  const { stdout } = await run([...argv], { env, timeoutMs: 10_000 })
+  const lines = new TextDecoder().decode(stdout).split("\n")
+  return lines.flatMap((line) => {
+    const match = /^\s*(\d+)\s+(\d+)\s+(.*?)\s*$/.exec(line)
+    const isMine = Number(match?.[2]) === userInfo().uid && match?.[3]?.endsWith(` host serve --root ${root}`) === true
+    return isMine ? [Number(match?.[1])] : []
+  })
 }
 
 function isAlive(pid: number): boolean {
