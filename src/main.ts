@@ -37,4 +37,8 @@ async function serveHostRole(): Promise<number> {
   return await serveHost(options, gateway)
 }
 
-process.exitCode = await main()
+process.exitCode = await main().catch((error: unknown) => {
+  // The CLI says its own errors; this is a daemon that could not start, and its starter reads the log.
+  process.stderr.write(`decamp: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`)
+  return 1
+})

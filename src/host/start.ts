@@ -130,13 +130,12 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
   token = daemon.store.token() ?? ""
   const runtime = startRuntime(daemon)
   const stopped = untilSignal()
-  let requests = 0
   const stop = async (): Promise<string[]> => {
     const hosts = (await embedded?.stopHosts()) ?? []
     setTimeout(() => stopped.resolve(), 50)
     return hosts
   }
-  const isBusy = (): boolean => requests > 1 || runtime.isBusy() || (embedded?.isBusy() ?? false)
+  const isBusy = (): boolean => runtime.isBusy() || (embedded?.isBusy() ?? false)
   const local = localRoutes({ daemon, runtime, gatewaySocket: options.gatewaySocket, isBusy, stop })
   const register = async (): Promise<void> => {
     const { host, incarnation, name } = daemon.identity
@@ -148,20 +147,11 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
   await register().catch((error: unknown) =>
     log("the gateway can't be reached yet", { message: toAppError(error).message }),
   )
-  const serveLocal = async (request: Request): Promise<Response> => {
-    requests += 1
-    try {
-      if (token === "") await register()
-      return await local.fetch(request)
-    } finally {
-      requests -= 1
-    }
-  }
-  const isLocal = (request: Request): boolean => new URL(request.url).pathname.startsWith("/local/")
-  const server = await serveUnix(
-    options.socket,
-    async (request) => await (isLocal(request) ? serveLocal(request) : handle(request)),
-  )
+  const server = await serveUnix(options.socket, async (request) => {
+    if (!isLocal(request)) return await handle(request)
+    if (token === "") await register()
+    return await local.fetch(request)
+  })
   void runtime.restart().then(async () => await askRegularly(daemon, runtime, stopped.promise))
   log("listening", { pid: process.pid })
   await stopped.promise
@@ -170,6 +160,10 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
   daemon.store.close()
   lock.release()
   return 0
+}
+
+function isLocal(request: Request): boolean {
+  return new URL(request.url).pathname.startsWith("/local/")
 }
 
 /** A laptop can't be called: it asks at start and then every 30 s what became of its hand-offs. */

@@ -6,7 +6,6 @@ import { restoreBackup } from "../checkpoint/backup.ts"
 import type { Backup } from "../checkpoint/code.ts"
 import { openRepository } from "../checkpoint/repository.ts"
 import { verifyCode } from "../checkpoint/verify.ts"
-import { downloadBlobs } from "../client/blob-transfer.ts"
 import { isMissing, privateFolder, scratchFolder } from "../lib/files.ts"
 import { step, type StepListener } from "../lib/steps.ts"
 import { AppError } from "../protocol/errors.ts"
@@ -14,9 +13,9 @@ import type { HandoffId, WorkspaceId } from "../protocol/ids.ts"
 import type { CodePart, Manifest } from "../protocol/manifest.ts"
 import type { SessionOutcome } from "../protocol/output.ts"
 import { scopeOf } from "./agents.ts"
-import { workspaceSpool } from "./checkpointing.ts"
 import { handoffFolder, type Daemon } from "./daemon.ts"
-import { blobUrls, readKnownManifest } from "./manifests.ts"
+import { readKnownManifest } from "./manifests.ts"
+import { receive } from "./receiving.ts"
 import type { Leg, Place } from "./store/host-store.ts"
 
 /**
@@ -69,17 +68,11 @@ export interface Arrived {
 /** Applies code and sessions of a checkpoint into a directory and verifies both. May be run again after a crash. */
 export async function applyCheckpoint(daemon: Daemon, arrival: Arrival): Promise<Arrived> {
   const { manifest, place, steps } = arrival
-  const spool = await workspaceSpool(daemon, manifest.workspace)
   await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "apply")
-  const source = await step(steps, "receive", async () =>
-    downloadBlobs(daemon.gateway.fetcher, {
-      refs: manifest.blobs,
-      urls: blobUrls(daemon, manifest.workspace, manifest.checkpoint, arrival.access),
-      spool,
-      listener: steps,
-      step: "receive",
-    }),
-  )
+  const base = await readKnownManifest(daemon, manifest.workspace)
+  const scope = arrival.leaveSessions ? null : { ...NO_REPOSITORY, env: place.env, topLevel: place.directory }
+  const { access } = arrival
+  const source = await receive(daemon, { manifest, directory: place.directory, access, scope, base, steps })
   const { directory } = place
   const { code } = manifest
   await applyCode({ directory, code, source: source.source, scratch: scratch.path, steps, backup: arrival.backup })

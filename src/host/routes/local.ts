@@ -40,6 +40,7 @@ export interface LocalRoutes {
 /** Refuses a client of another protocol and every body that is not what the schema says. */
 export function localRoutes(routes: LocalRoutes): Hono {
   const { daemon } = routes
+  const active = new Set<symbol>()
   const app = new Hono()
   app.onError((error, context) => failure(error, (body, code) => context.json(body, code)))
   app.notFound((context) =>
@@ -62,15 +63,15 @@ export function localRoutes(routes: LocalRoutes): Hono {
       hostName: daemon.identity.name,
       hostId: daemon.identity.host,
       gateway: routes.gatewaySocket,
-      isBusy: routes.isBusy(),
+      isBusy: active.size > 0 || routes.isBusy(),
     }),
   )
-  moveRoutes(app, routes)
+  moveRoutes(app, routes, active)
   questionRoutes(app, routes)
   return app
 }
 
-function moveRoutes(app: Hono, { daemon, runtime }: LocalRoutes): void {
+function moveRoutes(app: Hono, { daemon, runtime }: LocalRoutes, active: Set<symbol>): void {
   const moving = <T>(
     path: string,
     schema: z.ZodType<T>,
@@ -78,8 +79,16 @@ function moveRoutes(app: Hono, { daemon, runtime }: LocalRoutes): void {
   ): void => {
     app.post(path, async (context) => {
       const request = parsed(schema, await context.req.json().catch(() => null), path)
+      const mine = Symbol(path)
+      active.add(mine)
       return streamAnswer(
-        async (listener: StepListener, signal) => await work(request, newTally(listener, daemon.nowMs), signal),
+        async (listener: StepListener, signal) => {
+          try {
+            return await work(request, newTally(listener, daemon.nowMs), signal)
+          } finally {
+            active.delete(mine)
+          }
+        },
         logFailure(daemon, path),
       )
     })
