@@ -2,11 +2,10 @@ import { afterAll, afterEach, expect, test } from "bun:test"
 import { mkdir, mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { hostClient } from "../client/host-client.ts"
-import { unixFetcher } from "../client/http.ts"
+import { hostHelloSchema, type HostHello } from "../protocol/gateway-api.ts"
 import { newHostId } from "../protocol/ids.ts"
 import { hostEnvironment, localProvisioner, newToken } from "./local.ts"
-import type { HostPlace, Provisioner } from "./provisioner.ts"
+import type { HostConnection, HostPlace, Provisioner } from "./provisioner.ts"
 
 const base = await mkdtemp(join(tmpdir(), "decamp-local-"))
 const SELF = [process.execPath, join(import.meta.dir, "../main.ts")]
@@ -15,6 +14,13 @@ afterEach(async () => {
   for (const { provisioner, place } of made.splice(0)) await provisioner.destroy(place)
 })
 afterAll(async () => await rm(base, { recursive: true, force: true }))
+
+/** Asks the daemon who it is; null when it refuses the token. */
+async function hello({ socket, token }: HostConnection): Promise<HostHello | null> {
+  const headers = { authorization: `Bearer ${token}` }
+  const response = await fetch("http://decamp/hello", { unix: socket, headers })
+  return response.status === 401 ? null : hostHelloSchema.parse(await response.json())
+}
 
 const provisionerOf = (selfArgv: readonly string[] = SELF, gatewaySocket = join(base, "gw.sock")): Provisioner =>
   localProvisioner({ selfArgv, gatewaySocket, env: { ...process.env, OPENCODE_DB: "/caller", GIT_DIR: "/caller" } })
@@ -32,19 +38,16 @@ test("a host is made, started, asked, stopped and started again as the same host
   const provisioner = provisionerOf()
   const { id, place } = await create(provisioner, root)
   expect(await provisioner.status(place)).toBe("stopped")
-  const { socket, token } = await provisioner.connect(place)
-  const hello = await hostClient(unixFetcher(socket, { token })).hello()
-  expect(hello.host).toBe(id)
-  await expect(hostClient(unixFetcher(socket, { token: newToken() })).hello()).rejects.toMatchObject({
-    code: "wrong_token",
-  })
+  const connection = await provisioner.connect(place)
+  const first = await hello(connection)
+  expect(first?.host).toBe(id)
+  expect(await hello({ ...connection, token: newToken() })).toBeNull()
   expect(await provisioner.status(place)).toBe("running")
   expect(await provisioner.stop(place)).toBe(true)
   expect(await provisioner.status(place)).toBe("stopped")
   expect(await provisioner.stop(place)).toBe(false)
-  await expect(hostClient(unixFetcher(socket, { token })).hello()).rejects.toMatchObject({ code: "unreachable" })
-  const again = await provisioner.connect(place)
-  expect((await hostClient(unixFetcher(again.socket, { token })).hello()).incarnation).toBe(hello.incarnation)
+  await expect(hello(connection)).rejects.toThrow()
+  expect((await hello(await provisioner.connect(place)))?.incarnation).toBe(first?.incarnation)
 }, 30_000)
 
 test("two that connect at once start one daemon; a daemon that was killed is started again", async () => {
@@ -56,8 +59,7 @@ test("two that connect at once start one daemon; a daemon that was killed is sta
   await provisioner.connect(place)
   process.kill(Number(await Bun.file(join(place.root, "state", "daemon.pid")).text()), "SIGKILL")
   while ((await provisioner.status(place)) === "running") await Bun.sleep(10)
-  const { socket, token } = await provisioner.connect(place)
-  expect((await hostClient(unixFetcher(socket, { token })).hello()).protocol).toBe(1)
+  expect((await hello(await provisioner.connect(place)))?.protocol).toBe(1)
 }, 30_000)
 
 test("its folders and files are private, and a root that is made again keeps its id", async () => {
