@@ -136,6 +136,17 @@ function leftBehind(db: Database, layout: StoreLayout, sessions: readonly Stored
     }
   }
   const ids = JSON.stringify(sessions.map(({ id }) => id))
+  const outputs = db
+    .query<{ id: string; n: number }, [string]>(
+      `SELECT session_id AS id, count(*) AS n FROM part WHERE session_id IN (SELECT value FROM json_each(?1))
+       AND instr(data, '"outputPath":"') AND json_valid(data)
+       AND json_extract(data, '$.state.metadata.outputPath') IS NOT NULL GROUP BY session_id`,
+    )
+    .all(ids)
+  for (const { id, n } of outputs) {
+    const reason = `${n} long tool outputs lie whole in opencode's tool-output folder here; the session has their beginnings`
+    left.push({ kind: "session", path: id, reason })
+  }
   for (const table of layout.unknownTables) {
     const rows = db
       .query<{ id: string; n: number }, [string]>(

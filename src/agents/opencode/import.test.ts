@@ -80,11 +80,14 @@ test("rows, times and unknown columns arrive; what belongs to the host stays, an
   for (const store of [sourceStore, targetStore]) edit(store, "ALTER TABLE session ADD COLUMN later text")
   edit(sourceStore, "UPDATE session SET later = 'new', share_url = 'https://x', workspace_id = 'w', time_archived = 5")
   edit(sourceStore, "INSERT INTO session_share VALUES (?, 's', 'secret', 'https://x', 1, 1)", id)
+  const long = JSON.stringify({ type: "tool", state: { metadata: { outputPath: "/data/tool-output/x" } } })
+  edit(sourceStore, "UPDATE part SET data = ? WHERE id = (SELECT max(id) FROM part)", long)
   edit(sourceStore, "CREATE TABLE session_mood (session_id text, mood text)")
   edit(sourceStore, "INSERT INTO session_mood VALUES (?, 'good')", id)
   const taken = await take()
   expect(taken.notTravelling.map(({ path, reason }) => `${path} ${reason}`)).toEqual([
     expect.stringContaining("share link"),
+    expect.stringContaining("1 long tool outputs"),
     expect.stringContaining("session_mood"),
   ])
   for (const bytes of blobs.contents.values()) expect(new TextDecoder().decode(bytes)).not.toContain("secret")
@@ -136,7 +139,9 @@ test.each([
   const other = addSession(targetStore, { n: 2, directory: target.topLevel, turns: 1 })
   const before = sessionRows(targetStore)
   const bad = await forged(await take(), change)
-  expect(await bring(bad)).toMatchObject([{ id: sessionId(1), outcome: "failed" }])
+  const [outcome] = await bring(bad)
+  expect(outcome).toMatchObject({ id: sessionId(1), outcome: "failed" })
+  expect(outcome?.reason).not.toContain("answer")
   expect(sessionRows(targetStore)).toEqual(before)
   expect(before.session).toMatchObject([{ id: other }])
 })

@@ -5,6 +5,7 @@
 import type { Database } from "bun:sqlite"
 import { rm } from "node:fs/promises"
 import { join } from "node:path"
+import { z } from "zod"
 import { privateFolder } from "../../lib/files.ts"
 import { AppError, toAppError } from "../../protocol/errors.ts"
 import type { SessionEntry } from "../../protocol/manifest.ts"
@@ -255,7 +256,10 @@ function verifies(context: Context, id: string, announced: string): boolean {
   return written === announced || written === digestOf(db, layout, session, binding, "stage")
 }
 
+/** Why a session failed, without its contents: a parser's own text would show some. */
 function reasonOf(error: unknown): string {
-  const { message } = toAppError(error)
-  return message.length > 500 ? `${message.slice(0, 500)}…` : message
+  if (error instanceof SyntaxError || error instanceof z.ZodError || error instanceof TypeError) {
+    return "its contents are not in the format of a session"
+  }
+  return toAppError(error).message.slice(0, 500)
 }

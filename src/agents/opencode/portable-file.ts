@@ -10,6 +10,7 @@ import { Readable } from "node:stream"
 import { pipeline } from "node:stream/promises"
 import { createZstdCompress, createZstdDecompress } from "node:zlib"
 import { z } from "zod"
+import { isMissing } from "../../lib/files.ts"
 import { AppError } from "../../protocol/errors.ts"
 import type { BlobSink, BlobSource } from "../../protocol/blob.ts"
 import { blobIdSchema, type BlobId } from "../../protocol/ids.ts"
@@ -94,9 +95,12 @@ function contentsOf(header: PortableHeader): Set<string> {
   ])
 }
 
-/** Whether the file begins like one of these. */
+/** Whether the file begins like one of these. @throws {AppError} not_found */
 export async function isPortable(file: string): Promise<boolean> {
-  const handle = await open(file, "r")
+  const handle = await open(file, "r").catch((error: unknown) => {
+    if (isMissing(error)) throw new AppError("not_found", `there is no file ${file}`, { cause: error })
+    throw error
+  })
   try {
     const { buffer, bytesRead } = await handle.read(Buffer.alloc(MAGIC.length), 0, MAGIC.length, 0)
     return buffer.subarray(0, bytesRead).toString("latin1") === MAGIC

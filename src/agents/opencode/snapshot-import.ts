@@ -96,15 +96,24 @@ async function readSmall(source: BlobSource, id: BlobId): Promise<Buffer> {
   return Buffer.concat(pieces)
 }
 
-/** Trees that are there with all they hold. When anything is missing at all, none counts: undo is then not to be trusted. */
+/** How often git is asked before trees that are still in doubt count as missing. */
+const MAX_WALKS = 64
+
+/** Trees that are there with all they hold. Usually one walk over all; when that finds a gap, halves are tried. */
 async function wholeTrees(git: TreeGit, trees: readonly string[], objects: string): Promise<ReadonlySet<string>> {
-  const present = await presentTrees(git, trees, objects)
-  if (present.length === 0) return new Set()
-  const walked = await git.run(["rev-list", "--objects", "--quiet", "--stdin"], {
-    stdin: `${present.join("\n")}\n`,
-    objects,
-  })
-  return new Set(walked.exitCode === 0 ? present : [])
+  const whole = new Set<string>()
+  const open = [await presentTrees(git, trees, objects)]
+  for (let walks = 0; walks < MAX_WALKS; walks += 1) {
+    const some = open.shift()
+    if (some === undefined) break
+    if (some.length === 0) continue
+    const stdin = `${some.join("\n")}\n`
+    const walked = await git.run(["rev-list", "--objects", "--quiet", "--stdin"], { stdin, objects })
+    const half = some.length >> 1
+    if (walked.exitCode === 0) for (const tree of some) whole.add(tree)
+    else if (half > 0) open.push(some.slice(0, half), some.slice(half))
+  }
+  return whole
 }
 
 /** The git directory that opencode would make for the worktree at its first snapshot there. */
