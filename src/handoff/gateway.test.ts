@@ -461,6 +461,47 @@ describe("reclaim", () => {
   })
 })
 
+describe("several hand-offs of one workspace", () => {
+  const thirdId = handoffIdSchema.parse(`ho_${hex("3")}`)
+
+  /** The workspace goes on from the server to the third host, which is live under epoch 3; the laptop hasn't said done. */
+  const wentOn = (): GatewayRecord => {
+    const names = { id: thirdId, epoch: 2 }
+    const second: (Request | "witness")[] = [
+      { ...open, ...names, source: server, target: other },
+      { ...sealed, ...names, by: server, checkpoint: offered(c2, { epoch: 2 }) } as Request,
+      { ...staged, ...names, by: other } as Request,
+      { ...flip, ...names },
+    ]
+    const flipped = after(at("live"), ...second)
+    return after(flipped, witnessRequest(flipped, thirdId), { ...live, ...names, by: other } as Request)
+  }
+
+  test("a reclaim supersedes the one by which the owner came, and no older one", () => {
+    const record = after(wentOn(), { ...reclaim, by: laptop, epoch: 3 })
+    expect([rowOf(record, id)?.state, rowOf(record, thirdId)?.state]).toEqual(["live", "superseded"])
+    expect(decide(record, done, context).kind).toBe("accepted")
+  })
+
+  test("a fenced source can be reclaimed again after a reclaim that was abandoned", () => {
+    const first = after(at("abandoned"), { ...reclaim, proof: "fenced" }, { ...abandon, id: otherId })
+    expect(decide(first, { ...reclaim, id: thirdId, proof: "fenced" }, context).kind).toBe("accepted")
+  })
+
+  test("a release that was given stays given when a later hand-off flips", () => {
+    const names = { id: otherId, epoch: 1 }
+    const flipped = after(
+      at("released"),
+      { ...open, ...names },
+      { ...sealed, ...names, checkpoint: offered(c2) } as Request,
+      { ...staged, ...names } as Request,
+      { ...flip, ...names },
+    )
+    const record = after(flipped, witnessRequest(flipped, otherId))
+    expect(rowOf(record, id)?.sourceFence).toBe("released")
+  })
+})
+
 describe("settled: nothing is left to be told", () => {
   test.each([
     ["staged", false],

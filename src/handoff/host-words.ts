@@ -114,7 +114,9 @@ export function redoTarget(entry: JournalEntry, word: StageWord | null, rules: R
     case "backed-up": {
       const { id, checkpoint, backupRef } = entry
       if (!rules.backupOnce && word !== null) return [...stopTurns(id, rules), { effect: "backup", word }]
-      return [...stopTurns(id, rules), { effect: "apply", id, checkpoint, backupRef }]
+      // Hours may have passed since the apply broke off; what the user did meanwhile is in no backup.
+      const save: Effect = { effect: "save-left", id, epoch: entry.epoch }
+      return [...stopTurns(id, rules), save, { effect: "apply", id, checkpoint, backupRef }]
     }
     case "staged":
       return [send("staged", entry)]

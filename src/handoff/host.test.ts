@@ -120,9 +120,15 @@ describe("stage", () => {
     expect(names(backedUp)).toEqual(["apply"])
   })
 
-  test("again, after the backup: applies again from the same one", () => {
+  test("a second backup of the same hand-off, of a tree that may be half applied, is not taken", () => {
+    const journal = target("backed-up")
+    const step = onEvent(journal, { event: "backed-up", word: stage, backupRef: "b2" }, server)
+    expect(step).toEqual({ journal, effects: [] })
+  })
+
+  test("again, after the backup: saves what changed since, then applies again from the same one", () => {
     const step = onWord(target("backed-up"), stage, server)
-    expect(names(step)).toEqual(["accepted", "fence", "drain", "apply"])
+    expect(names(step)).toEqual(["accepted", "fence", "drain", "save-left", "apply"])
   })
 
   test("a verified tree is staged, an unverified one is not", () => {
@@ -178,6 +184,17 @@ describe("owned", () => {
     const step = onWord(source("captured"), owned, laptop)
     expect(step.journal).toMatchObject({ fence: "not-owner", seenEpoch: 2, lastClosedSeq: 1, entries: [] })
     expect(names(step)).toEqual(["accepted", "fence", "mark-handed-off", "send done"])
+  })
+
+  test("late, at a source that has heard of a newer epoch: that one stays the newest", () => {
+    expect(onWord({ ...source("captured"), seenEpoch: 5 }, owned, laptop).journal.seenEpoch).toBe(5)
+  })
+
+  test("closing a hand-off closes those before it, which were live here", () => {
+    const second = entry("source", "captured", { id: otherId, seq: 2, epoch: 2 })
+    const journal: HostJournal = { ...liveTarget, fence: otherId, entries: [entry("target", "live"), second] }
+    const step = onWord(journal, { ...owned, id: otherId, seq: 2, newEpoch: 3 }, server)
+    expect(step.journal).toMatchObject({ entries: [], lastClosedSeq: 2, fence: "not-owner" })
   })
 
   test("again, at a source that owns it again: it stays live", () => {
@@ -295,7 +312,11 @@ describe("restart", () => {
     ["a stranger", stranger, ["fence", "drain"]],
     ["a fenced source captures again", source("fenced"), ["fence", "drain", "fence", "drain", "capture", "ask"]],
     ["a captured source sends again", source("captured"), ["fence", "drain", "fence", "drain", "send sealed", "ask"]],
-    ["a half-applied target applies again", target("backed-up"), ["fence", "drain", "fence", "drain", "apply", "ask"]],
+    [
+      "a half-applied target applies again",
+      target("backed-up"),
+      ["fence", "drain", "fence", "drain", "save-left", "apply", "ask"],
+    ],
     ["a staged target says so again", target("staged"), ["fence", "drain", "send staged", "ask"]],
     ["a live target says so again", liveTarget, ["lift", "send live", "ask"]],
   ] as const)("%s", (_name, journal, expected) => {

@@ -5,7 +5,7 @@
  * one step at a time: write the returned journal with fsync when it is another object, execute the effects in order, then feed
  * the events that they completed with (see {@link Effect}) to `onEvent`, in order. An effect that fails ends its list: the rest
  * isn't done, the failure goes to whoever waits; the word comes again, or a client abandons. A crash loses the rest of a list;
- * `onRestart` finds it again. Every answer of the gateway that shows a workspace is first fed back as `heard-epoch`, a refusal as
+ * `onRestart` finds it again, and may be fed at any time (after a failed `fence` or `lift` it must be). Every answer of the gateway that shows a workspace is first fed back as `heard-epoch`, a refusal as
  * `refused`; for a row that an `ask`, a poll or the answer to `release` brings, `wordFor(row, workspace, host)` goes to `onWord`.
  * The `answer` effect is what the one who brought the word gets; the rest runs on. "Unknown hand-off" is no word: nothing is fed.
  */
@@ -53,8 +53,10 @@ export type Effect =
   /** The copy is marked as handed off for `status`; temporary files go. */
   | { readonly effect: "mark-handed-off"; readonly id: HandoffId }
   /**
-   * Saves tree and newer session records before anything covers them: after an abandoned hand-off what changed since staging
-   * (`id`), after news of a newer epoch the tree as it is, under `refs/decamp/left/<epoch>`.
+   * Saves tree and newer session records before anything covers them. With an `id`: what the user changed since the backup or the
+   * staging of that hand-off, before its backup is restored or its apply is done again (an effect that looks for such changes
+   * itself, and saves them, does this one too). Without: the tree as it is after news of a newer epoch, under
+   * `refs/decamp/left/<epoch>`.
    */
   | { readonly effect: "save-left"; readonly id: HandoffId | null; readonly epoch: number }
   /** Brings back exactly what `backup` saved. Completes with `restored`. */

@@ -48,15 +48,13 @@ export function nextStep(row: HandoffRow, workspace: WorkspaceRow, viewer: Viewe
     case "open":
     case "copying": {
       const canRun = viewer.host === seen.source || viewer.isSourceReachable
-      return canRun
-        ? step("not-sealed", ["continue", "abandon"])
-        : step("not-sealed", ["abandon", "reclaim"], seen.source)
+      return canRun ? step("not-sealed", ["continue", "abandon"]) : step("not-sealed", ["abandon"], seen.source)
     }
     case "sealed":
     case "staged":
-      return canRunTarget
-        ? step("waits-for-target", ["continue", "abandon"])
-        : step("waits-for-target", ["abandon"], seen.target)
+      if (canRunTarget) return step("waits-for-target", ["continue", "abandon"])
+      // A laptop runs its own leg; a host that can be called may be back when the command is typed.
+      return step("waits-for-target", viewer.isTargetCallable ? ["continue", "abandon"] : ["abandon"], seen.target)
     case "owned":
       return canRunTarget
         ? step("owned-not-live", ["continue"])

@@ -119,7 +119,7 @@ describe("the next step for a person", () => {
       row("copying"),
       workspace,
       alone,
-      { situation: "not-sealed", commands: ["abandon", "reclaim"], waitsFor: source.host },
+      { situation: "not-sealed", commands: ["abandon"], waitsFor: source.host },
     ],
     [
       "sealed, target callable",
@@ -127,6 +127,13 @@ describe("the next step for a person", () => {
       workspace,
       atSource,
       { situation: "waits-for-target", commands: ["continue", "abandon"] },
+    ],
+    [
+      "sealed, target callable and away",
+      row("sealed"),
+      workspace,
+      alone,
+      { commands: ["continue", "abandon"], waitsFor: target.host },
     ],
     [
       "sealed, target a laptop",

@@ -18,6 +18,7 @@ export const BASE: Configuration = {
   autosyncs: 0,
   crashesAt: [],
   crashes: 0,
+  failures: 0,
   lossesOf: [],
   losses: 0,
   mayRemake: false,
@@ -65,6 +66,7 @@ export const RULE_CASES: readonly RuleCase[] = [
     breaks: "I1",
     world: {
       ...EVERY_HOST,
+      abandons: [],
       writes: 0,
       opens: [
         { id: "h1", to: "R" },

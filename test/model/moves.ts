@@ -72,6 +72,11 @@ function hostMoves(world: World, state: State, host: ModelHost): Move[] {
   if (host.hasTurn && host.queue[0]?.effect === "drain") {
     moves.push(fault(`${host.name} cannot end its turn`, withHost(state, { ...host, queue: [], events: [] })))
   }
+  const [effect] = host.queue
+  if (effect !== undefined && ghost.failures < configuration.failures && !NEVER_FAILS.has(effect.effect)) {
+    const failed = { ...withHost(state, { ...host, queue: [] }), ghost: { ...ghost, failures: ghost.failures + 1 } }
+    moves.push(fault(`${host.name} fails to ${effect.effect}`, failed))
+  }
   moves.push(...userMoves(world, state, host))
   if (ghost.crashes < configuration.crashes && configuration.crashesAt.includes(host.name)) {
     moves.push(fault(`${host.name} restarts`, crash(world, state, host)))
@@ -81,6 +86,9 @@ function hostMoves(world: World, state: State, host: ModelHost): Move[] {
   }
   return moves
 }
+
+/** A failed marker is healed by a restart, which is a fault of its own. */
+const NEVER_FAILS: ReadonlySet<string> = new Set(["fence", "lift"])
 
 function userMoves(world: World, state: State, host: ModelHost): Move[] {
   const { configuration } = world
@@ -98,7 +106,9 @@ function userMoves(world: World, state: State, host: ModelHost): Move[] {
     moves.push(plain(`${host.name}'s turn writes`, { ...withHost(state, written), ghost: next }))
   }
   if (ghost.edits < configuration.edits && configuration.editsAt.includes(host.name) && !host.isHalf) {
-    const edited = { ...host, content: host.content | bit, own: host.isTentative ? host.own : host.own | bit }
+    // An edit after the backup is saved apart; the undo brings back what the backup saw.
+    const isBackedUp = host.isTentative || host.journal.entries.some((entry) => entry.phase === "backed-up")
+    const edited = { ...host, content: host.content | bit, own: isBackedUp ? host.own : host.own | bit }
     const next = { ...ghost, edits: ghost.edits + 1, made: ghost.made | bit }
     // An edit while the tree is being changed needs a check of each file; that is tested elsewhere.
     if (host.queue.length === 0 && host.events.length === 0) {

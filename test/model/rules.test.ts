@@ -29,8 +29,23 @@ describe("without the rule the checker finds a trace to the invariant that it ke
 describe("with all rules every reachable state of a bounded world is sound", () => {
   const slices: readonly Partial<Configuration>[] = [
     { name: "one restart anywhere and one edit", crashes: 1, crashesAt: ["L", "R"], edits: 1, editsAt: ["R"] },
+    {
+      name: "an effect that fails, a restart, an edit",
+      failures: 1,
+      crashes: 1,
+      crashesAt: ["R"],
+      edits: 1,
+      editsAt: ["R"],
+    },
     { name: "an autosync and a broken-off push", autosyncs: 1, cancels: 1 },
-    { name: "a pull with a restart", owner: "R", opens: [{ id: "h1", to: "L" }], crashes: 1, crashesAt: ["L", "R"] },
+    {
+      name: "a pull with a restart",
+      owner: "R",
+      opens: [{ id: "h1", to: "L" }],
+      crashes: 1,
+      crashesAt: ["L", "R"],
+      failures: 1,
+    },
   ]
   // The very worlds of the rules above, each once: what is found there is the rule's doing.
   const worlds = new Map(RULE_CASES.map((each) => [JSON.stringify(each.world), worldOf(each, true)]))

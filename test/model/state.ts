@@ -62,6 +62,7 @@ export interface Ghost {
   readonly edits: number
   readonly autosyncs: number
   readonly crashes: number
+  readonly failures: number
   readonly losses: number
   readonly cancels: number
   readonly captures: number
@@ -104,6 +105,8 @@ export interface Configuration {
   readonly autosyncs: number
   readonly crashesAt: readonly HostName[]
   readonly crashes: number
+  /** Effects that fail, with the process going on. */
+  readonly failures: number
   readonly lossesOf: readonly HostName[]
   readonly losses: number
   readonly mayRemake: boolean
@@ -193,6 +196,7 @@ export function initialState(configuration: Configuration): State {
       edits: 0,
       autosyncs: 0,
       crashes: 0,
+      failures: 0,
       losses: 0,
       cancels: 0,
       captures: 1,

@@ -30,6 +30,7 @@ const EVERYTHING: Configuration = {
   editsAt: HOST_NAMES,
   autosyncs: 3,
   crashes: 5,
+  failures: 5,
   crashesAt: HOST_NAMES,
   losses: 1,
   lossesOf: HOST_NAMES,
