@@ -12,7 +12,6 @@ import type {
 } from "../agents/agent.ts"
 import type { Repository } from "../checkpoint/code.ts"
 import { AppError } from "../protocol/errors.ts"
-import type { NotTravelling } from "../protocol/manifest.ts"
 
 export type HostAgent = Agent & Quiescer & VersionPolicy & SessionPortability
 
@@ -97,9 +96,4 @@ export function idleNotices(quiet: Quiet): string[] {
     (process) =>
       `${process.agent} (pid ${process.pid}) is open here and idle: nothing stops it from writing, so leave it alone until the workspace is back`,
   )
-}
-
-/** Entries of `willNotTravel` for sessions that could not be taken. */
-export function sessionsLeft(skipped: readonly { id: string; reason: string }[]): NotTravelling[] {
-  return skipped.map(({ id, reason }) => ({ kind: "session", path: id, reason }))
 }

@@ -219,7 +219,10 @@ async function backup(daemon: Daemon, word: StageWord, context: Context): Promis
   const manifest = await step(
     context.steps,
     "read manifest",
-    async () => await fetchManifest(daemon, workspace, word.checkpoint, "host"),
+    async () =>
+      await fetchManifest(daemon, workspace, word.checkpoint, "host", (bytes) =>
+        context.steps({ type: "received", bytes }),
+      ),
   )
   await saveHandoffManifest(daemon, id, manifest)
   const leg = daemon.store.leg(id)

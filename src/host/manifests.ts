@@ -69,15 +69,18 @@ export async function knownManifestOf(
 /**
  * Reads a checkpoint's manifest from the store.
  * @param access as the user (plain pull) or as a host that owns it or is its target
+ * @param onBytes told how many bytes came over the wire
  */
 export async function fetchManifest(
   daemon: Daemon,
   workspace: WorkspaceId,
   checkpoint: CheckpointId,
   access: "user" | "host",
+  onBytes: (bytes: number) => void = () => {},
 ): Promise<Manifest> {
   const { manifest } = await blobUrls(daemon, workspace, checkpoint, access)([])
   const text = await downloadText(daemon.gateway.fetcher, manifest, MANIFEST_MAX_BYTES)
+  onBytes(Buffer.byteLength(text))
   const parsed = parseManifest(text, `manifest ${checkpoint}`)
   if (parsed.checkpoint !== checkpoint || parsed.workspace !== workspace) {
     throw new AppError("damaged_data", `manifest ${checkpoint} names another checkpoint or workspace`)

@@ -48,7 +48,12 @@ export async function pull(
       hint: `decamp push on ${view.ownerName} makes one`,
     })
   }
-  const manifest = head === null ? null : await fetchManifest(daemon, view.workspace.id, head, "user")
+  const manifest =
+    head === null
+      ? null
+      : await fetchManifest(daemon, view.workspace.id, head, "user", (bytes) =>
+          tally.steps({ type: "received", bytes }),
+        )
   const place: Place = {
     workspace: view.workspace.id,
     name: view.workspace.name,

@@ -1,5 +1,6 @@
 /** `push --migrate`: opens the hand-off, runs this host's leg, lets the gateway drive the other one, and tells how it ended. */
 import type { Repository } from "../checkpoint/code.ts"
+import { summary } from "../checkpoint/compare.ts"
 import { repositorySizeBytes } from "../checkpoint/size.ts"
 import { step, type StepListener } from "../lib/steps.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
@@ -34,14 +35,18 @@ export interface Away {
 export async function pushAway(daemon: Daemon, runtime: Runtime, away: Away): Promise<MoveOutput> {
   const { repository, request, tally, target, signal } = away
   const { steps } = tally
-  const checked = await step(steps, "check here", async () =>
-    preflightSource(daemon, away.place, {
-      waitMs: request.waitMs,
-      leaveSessions: request.leaveSessions,
-      signal,
-      notice: (text) => steps({ type: "notice", text }),
-    }),
+  const [checked, words] = await step(steps, "check here", async () =>
+    Promise.all([
+      preflightSource(daemon, away.place, {
+        waitMs: request.waitMs,
+        leaveSessions: request.leaveSessions,
+        signal,
+        notice: (text) => steps({ type: "notice", text }),
+      }),
+      summary(repository),
+    ]),
   )
+  steps({ type: "notice", text: `workspace ${away.place.name} (${words})` })
   tally.notices.push(...checked.notices)
   const arriving = {
     bytes: await sizeOf(daemon, away),

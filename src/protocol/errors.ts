@@ -84,10 +84,6 @@ export function isRetryable(code: ErrorCode): boolean {
   return TABLE[code][2]
 }
 
-export function isErrorCode(value: unknown): value is ErrorCode {
-  return typeof value === "string" && Object.hasOwn(TABLE, value)
-}
-
 export interface AppErrorInit {
   readonly hint?: string | undefined
   readonly cause?: unknown

@@ -31,7 +31,6 @@ export const errorBodySchema = z.object({
     details: z.record(z.string(), z.unknown()).optional(),
   }),
 })
-export type ErrorBody = z.infer<typeof errorBodySchema>
 
 // --- hosts ---------------------------------------------------------------------------------------------------------------------
 

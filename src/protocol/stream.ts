@@ -1,9 +1,8 @@
 /**
  * Long requests (push, pull, continue, drive, a word to a host) answer with newline-delimited JSON: step events while they run,
- * then exactly one `result` or `error` line. A stream that ends without one was cut: the outcome must be asked for.
+ * then exactly one line `{"type":"result","result":…}` or `{"type":"error","error":{code,message,hint?,details?}}`. A stream that ends without one was cut: the outcome must be asked for.
  */
 import { z } from "zod"
-import { errorBodySchema } from "./gateway-api.ts"
 import { notTravellingSchema } from "./manifest.ts"
 import { sessionOutcomeSchema } from "./output.ts"
 
@@ -18,10 +17,3 @@ export const stepEventSchema = z.discriminatedUnion("type", [
   z.object({ type: z.enum(["sent", "received"]), bytes: z.number() }),
   z.object({ type: z.literal("backup"), ref: z.string(), host: z.string() }),
 ])
-
-export const streamLineSchema = z.union([
-  stepEventSchema,
-  z.object({ type: z.literal("result"), result: z.unknown() }),
-  z.object({ type: z.literal("error"), error: errorBodySchema.shape.error }),
-])
-export type StreamLine = z.infer<typeof streamLineSchema>

@@ -9,6 +9,7 @@ import {
   moveOutputSchema,
   sessionsOutputSchema,
   statusOutputSchema,
+  versionOutputSchema,
   workspacesOutputSchema,
 } from "../../src/protocol/output.ts"
 import { pictureOf, refsOutsideDecamp, userGit } from "../support/checkout.ts"
@@ -224,6 +225,7 @@ describe("lists", () => {
   test("every command's document is what its schema says", async () => {
     const shelf = await repository("shelf")
     await laptop.decamp(["push"], { cwd: shelf })
+    expect(versionOutputSchema.parse((await laptop.decamp(["--version"])).json).protocol).toBe(1)
     expect(
       workspacesOutputSchema.parse((await laptop.decamp(["workspaces"])).json).workspaces.map(({ name }) => name),
     ).toContain("shelf")
