@@ -15,6 +15,8 @@ export interface Result {
   readonly states: number
   readonly steps: number
   readonly depth: number
+  /** Kinds of moves that led to a new state. */
+  readonly moves: ReadonlySet<string>
   /** Every reachable state was visited. */
   readonly isComplete: boolean
   readonly broken: { readonly what: string; readonly trace: readonly string[] } | null
@@ -52,6 +54,7 @@ export function explore(configuration: Configuration, limits: Limits): Result {
     states: search.seen.size,
     steps: search.steps,
     depth,
+    moves: new Set(search.labels.map((label) => search.interner.textOf(label))),
     isComplete,
     broken,
   })

@@ -1,4 +1,12 @@
-/** The model's state: the real record, the real journals, and around them a small world of turns, contents and messages. */
+/**
+ * The model's state: the real record, the real journals, and around them a small world of turns, contents and messages.
+ *
+ * Every message ever sent may be delivered at any time, again, or never; what the gateway could say in a state counts as sent. A
+ * transaction is one move, an effect of a host is one move (apply: two), a crash or a failure falls between any two. Not modelled:
+ * a restored database (section 7; the witness follows its flip at once), `copying` (folded into open), edits while a tree is being
+ * changed, other hand-offs of the same agents' stores, clocks, hostile hosts. I3 is judged where a search is complete and a reclaim
+ * is left; with an attested reclaim I1 is judged for the current epoch, and whether the live host has every write is not.
+ */
 import type { Effect, HostEvent } from "../../src/handoff/host.ts"
 import { newOwnerJournal, unknownJournal } from "../../src/handoff/host.ts"
 import { type GatewayRecord, newRecord } from "../../src/handoff/record.ts"
