@@ -32,8 +32,8 @@ async function serveHostRole(): Promise<number> {
   const { hostOptions, serveHost } = await import("./host/start.ts")
   const options = hostOptions(argv.slice(2), process.env)
   if (options.kind === "local" || options.gatewaySocket !== null) return await serveHost(options, null)
-  const { startGateway } = await import("./gateway/start.ts")
-  const gateway = await startGateway({ stateDir: join(options.stateFolder, "gateway"), selfArgv })
+  const { startEmbeddedGateway } = await import("./gateway/start.ts")
+  const gateway = await startEmbeddedGateway({ stateDir: join(options.stateFolder, "gateway"), selfArgv })
   return await serveHost(options, gateway)
 }
 

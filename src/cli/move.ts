@@ -121,7 +121,8 @@ async function aftermath(
   for (;;) {
     const status = await local.status({ ...callerOf(context, directory), workspace }).catch(() => null)
     const handoff = status?.handoff ?? null
-    if (handoff !== null && Date.now() - sinceMs < (UNDOING_LIMITS_MS[handoff.state] ?? 0)) {
+    // Only a stream that this command broke off is still being undone; a failure was told after its undo.
+    if (isInterrupted && handoff !== null && Date.now() - sinceMs < (UNDOING_LIMITS_MS[handoff.state] ?? 0)) {
       await Bun.sleep(ASK_EVERY_MS)
       continue
     }

@@ -178,6 +178,11 @@ function startBackground({ db, driver: drive, log }: Services): { stop(): void; 
   return { stop: () => stopping.abort(), ended }
 }
 
+/** The gateway inside the daemon of the user's own machine: its log goes where the daemon's goes. */
+export async function startEmbeddedGateway(options: Omit<GatewayOptions, "log">): Promise<Gateway> {
+  return await startGateway({ ...options, log: openLog("gateway") })
+}
+
 /** `decamp gateway serve`: also listens on a user socket (default `<stateDir>/user.sock`). */
 export async function serveGateway(
   options: GatewayOptions & { readonly userSocket?: string },
