@@ -146,6 +146,27 @@ test.each([
   expect(before.session).toMatchObject([{ id: other }])
 })
 
+test("a session can't bring records for another that arrives with it", async () => {
+  addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 1 })
+  addSession(sourceStore, { n: 2, directory: source.topLevel, turns: 1 })
+  edit(sourceStore, "INSERT INTO todo VALUES (?, 'c', 'pending', 'high', 0, 1, 1)", sessionId(1))
+  const taken = await take()
+  const [entry] = taken.sessions.filter(({ id }) => id === sessionId(1))
+  if (entry === undefined) throw new Error("no session")
+  const planted = await forged({ ...taken, sessions: [entry] }, (text) =>
+    text.replace(`["c",0,"high","${sessionId(1)}"`, `["planted",0,"high","${sessionId(2)}"`),
+  )
+  const outcomes = await bring({
+    ...taken,
+    sessions: [...planted.sessions, ...taken.sessions.filter(({ id }) => id === sessionId(2))],
+  })
+  expect(outcomes).toMatchObject([
+    { id: sessionId(1), outcome: "failed" },
+    { id: sessionId(2), outcome: "moved" },
+  ])
+  expect(sessionRows(targetStore).todo).toEqual([])
+})
+
 test("a message id that another session uses here fails that session alone", async () => {
   addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 1 })
   addSession(sourceStore, { n: 3, directory: source.topLevel, turns: 1 })

@@ -42,7 +42,7 @@ export function compareVersions(
     return {
       verdict: "refuse",
       message: `opencode is ${source.version} at the source and ${target.version} at the target, whose store (${target.schemaStamp}) decamp does not know how to write`,
-      hint: `update decamp on the target; or move the code alone with --leave-sessions`,
+      hint: "start opencode once on the target, which updates its store, or update decamp there; or move the code alone with --leave-sessions",
     }
   }
   if (from.major === to.major && from.minor === to.minor) {
