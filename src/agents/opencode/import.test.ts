@@ -238,6 +238,11 @@ test("a session that reads back as something else is put back as it was", async 
   edit(targetStore, "DROP TRIGGER lies")
   expect(sessionRows(targetStore, [sessionId(1)]).message).toEqual(before.message)
   expect(sessionRows(targetStore, [sessionId(2)])).toMatchObject({ session: [], message: [], part: [] })
+  // What was not written is not taken back either, whatever goes on in it.
+  addTurns(targetStore, { n: 1, directory: target.topLevel, turns: 1, from: 7 })
+  const after = sessionRows(targetStore)
+  await agent.undoImport(target, join(folder, "undo-2"))
+  expect(sessionRows(targetStore)).toEqual(after)
 })
 
 test("a large session is placed in several transactions and is whole", async () => {
@@ -246,6 +251,19 @@ test("a large session is placed in several transactions and is whole", async () 
   const taken = await take()
   expect(await bring(taken)).toMatchObject([{ outcome: "moved" }])
   expect(await agent.digests(target, [sessionId(1)])).toEqual(await agent.digests(source, [sessionId(1)]))
+}, 30_000)
+
+test("of a large session whose last step fails nothing is left", async () => {
+  const text = "0123456789abcdef".repeat(65_536)
+  addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 40, text })
+  edit(targetStore, "CREATE TRIGGER no BEFORE INSERT ON session BEGIN SELECT RAISE(ABORT, 'full'); END")
+  edit(targetStore, "CREATE TABLE seen (n integer)")
+  edit(targetStore, "CREATE TRIGGER saw AFTER INSERT ON part BEGIN INSERT INTO seen VALUES (1); END")
+  expect(await bring(await take())).toMatchObject([{ outcome: "failed", reason: "full" }])
+  const db = new Database(targetStore)
+  expect(db.query("SELECT count(*) AS n FROM seen").get()).not.toEqual({ n: 0 })
+  db.close()
+  expect(sessionRows(targetStore)).toMatchObject({ session: [], message: [], part: [], event: [] })
 }, 30_000)
 
 test("an undo folder without a finished record changes nothing", async () => {

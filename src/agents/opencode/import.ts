@@ -13,12 +13,12 @@ import type { ImportedSession, SessionImportRequest } from "../agent.ts"
 import type { Binding } from "./binding.ts"
 import { digestOf, parkUndo } from "./chunks.ts"
 import { copySession, freshIds, ownedIds } from "./fork.ts"
-import { ensureProject, hasProject, mergeSession, placeAhead, sessionStamp } from "./merge.ts"
+import { ensureProject, hasProject, mergeSession, placeAhead, removeAhead, sessionStamp } from "./merge.ts"
 import type { ArrivedTrees } from "./snapshot-import.ts"
 import { namedTrees } from "./snapshot-trees.ts"
 import { createStage, stageSession, type Destination } from "./stage.ts"
 import { layoutOf, readSessions, sessionsOfScope, type StoredSession, type StoreLayout } from "./store.ts"
-import { recordUndo, restoreSession } from "./undo-record.ts"
+import { dropFromUndo, recordUndo, restoreSession } from "./undo-record.ts"
 import { attach, writeTransaction } from "./writing.ts"
 
 interface Plan {
@@ -66,6 +66,11 @@ export async function importSessions(
         for (const plan of staged) {
           outcomes.set(plan.entry.id, { ...undo.get(plan.entry.id), ...(await write(context, plan, record)) })
         }
+        const failed = staged.filter(
+          ({ entry, exists }) =>
+            outcomes.get(entry.id)?.outcome === "failed" && (exists || removeAhead(db, layout, entry.id)),
+        )
+        await dropFromUndo(record, new Set(failed.flatMap(({ entry, forkId }) => [entry.id, forkId ?? entry.id])))
       }
     } finally {
       db.run("DETACH stage")

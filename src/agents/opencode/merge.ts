@@ -63,6 +63,24 @@ export function placeAhead(db: Database, layout: StoreLayout, id: string): void 
   }
 }
 
+/** Takes away what {@link placeAhead} left when the session itself did not follow. False: it could not be taken away now. */
+export function removeAhead(db: Database, layout: StoreLayout, id: string): boolean {
+  const left = (["event", "message", "part"] as const).filter((table) => layout.columns.has(table))
+  const has = (table: string, key: string): boolean =>
+    db.query<unknown, [string]>(`SELECT 1 FROM main.${table} WHERE "${key}" = ?1 LIMIT 1`).get(id) !== null
+  if (has("session", "id") || !left.some((table) => has(table, keyOf(table)))) return true
+  try {
+    writeTransaction(db, () => {
+      for (const table of left) {
+        db.query<unknown, [string]>(`DELETE FROM main.${table} WHERE "${keyOf(table)}" = ?1`).run(id)
+      }
+    })
+    return true
+  } catch {
+    return false
+  }
+}
+
 /** Adds opencode's project row when it is not there; opencode fills in the rest at its next start. Answers whether it was added. */
 export function ensureProject(db: Database, project: { readonly id: string; readonly worktree: string }): void {
   const now = Date.now()

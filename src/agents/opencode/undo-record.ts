@@ -58,6 +58,15 @@ export async function recordUndo(
   return folder
 }
 
+/** Takes sessions out of a record that were not written after all: what goes on in them is not ours to take back. */
+export async function dropFromUndo(folder: string, ids: ReadonlySet<string>): Promise<void> {
+  const record = await readRecord(folder)
+  if (record === null || ids.size === 0) return
+  const others = (from: readonly string[]): string[] => from.filter((id) => !ids.has(id))
+  const narrowed: UndoRecord = { ...record, existed: others(record.existed), absent: others(record.absent) }
+  await writeFileDurably(join(folder, "record.json"), JSON.stringify(narrowed))
+}
+
 async function syncFile(path: string): Promise<void> {
   const file = await open(path, "r+")
   try {
