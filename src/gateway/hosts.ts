@@ -157,7 +157,7 @@ async function register(
   const name = await db.transaction().execute(async (transaction) => {
     const known = await rowsOf(transaction, tenant)
     const mine = known.find((host) => host.host === laptop.host)
-    if (mine !== undefined && mine.kind !== "laptop") throw new AppError("name_taken", `${laptop.host} is a local host`)
+    if (mine !== undefined && mine.kind !== "laptop") throw nameTaken(`${laptop.host} is a local host`)
     const taken = new Set(known.filter((host) => host !== mine && !host.isRemoved).map((host) => host.name))
     const free = mine !== undefined && !taken.has(mine.name) ? mine.name : freeName(laptop.name, taken)
     const values = {
@@ -193,11 +193,11 @@ async function addLocal(parts: HostParts, tenant: TenantId, name: string, root: 
   const known = (await rowsOf(db, tenant)).filter((host) => !host.isRemoved)
   const sameName = known.find((host) => host.name === name)
   if (sameName !== undefined) {
-    if (sameName.root !== root) throw new AppError("name_taken", `there is a host ${name} already`)
+    if (sameName.root !== root) throw nameTaken(`there is a host ${name} already`)
     return (await reach(parts, sameName)).host
   }
   const sameRoot = known.find((host) => host.root === root)
-  if (sameRoot !== undefined) throw new AppError("name_taken", `${root} is the root of the host ${sameRoot.name}`)
+  if (sameRoot !== undefined) throw nameTaken(`${root} is the root of the host ${sameRoot.name}`)
   const token = newToken()
   const id = await provisioner.create({ host: newHostId(), name, root, token })
   const row: Insertable<HostTable> = {
@@ -346,4 +346,8 @@ async function stopAll({ db, provisioner }: HostParts): Promise<string[]> {
       .map(async ({ name, root }) => ((await provisioner.stop({ name, root: root ?? "" })) ? name : null)),
   )
   return stopped.filter((name): name is string => name !== null)
+}
+
+function nameTaken(message: string): AppError {
+  return new AppError("name_taken", message, { hint: "choose another name and root; decamp hosts lists what is there" })
 }

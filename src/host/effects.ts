@@ -44,6 +44,7 @@ export async function carryOut(daemon: Daemon, journal: HostJournal, effect: Tod
 
 async function dispatch(daemon: Daemon, journal: HostJournal, effect: Todo, context: Context): Promise<Carried> {
   const { workspace } = journal
+  refuseInterrupted(effect, context)
   switch (effect.effect) {
     case "fence":
     case "lift":
@@ -74,6 +75,13 @@ async function dispatch(daemon: Daemon, journal: HostJournal, effect: Todo, cont
       })
       return NOTHING
   }
+}
+
+/** Until `sealed` is sent a source leg can be broken off: the client then has it undone (advance.ts). */
+function refuseInterrupted(effect: Todo, { signal }: Context): void {
+  const isSourceStep = effect.effect === "capture" || (effect.effect === "send" && effect.request === "sealed")
+  if (isSourceStep && signal.aborted)
+    throw new AppError("interrupted", "the hand-off was interrupted before it was sealed")
 }
 
 const NOTHING: Carried = { completions: [], failure: null }
@@ -168,6 +176,7 @@ async function send(
       return await daemon.gateway.checkpointStep(id, "sealed", { workspace, incarnation, epoch, checkpoint, parent })
     })
     if (request === "sealed") await sealedHere(daemon, workspace, id)
+    if (request === "live") await forget(daemon, id)
     context.steps({ type: "state", handoff: id, state: answer.handoff.state })
     return {
       completions: [...news(daemon, answer, request === "release"), { event: { event: "acknowledged", id, request } }],
@@ -307,6 +316,12 @@ async function becomeLive(daemon: Daemon, workspace: WorkspaceId, id: HandoffId,
   await (await workspaceSpool(daemon, workspace)).prune()
 }
 
+/** Nothing of it can be undone any more. */
+async function forget(daemon: Daemon, id: HandoffId): Promise<void> {
+  await rm(handoffFolder(daemon, id), { recursive: true, force: true })
+  daemon.store.removeLeg(id)
+}
+
 async function restore(daemon: Daemon, workspace: WorkspaceId, id: HandoffId, context: Context): Promise<Carried> {
   const leg = daemon.store.leg(id)
   if (leg.backup !== null) {
@@ -332,9 +347,8 @@ async function saveWhatIsLeft(daemon: Daemon, workspace: WorkspaceId, effect: Ef
 async function markHandedOff(daemon: Daemon, workspace: WorkspaceId, id: HandoffId): Promise<Carried> {
   const place = daemon.store.place(workspace)
   if (place !== null) daemon.store.savePlace({ ...place, wasOwner: true })
-  await rm(handoffFolder(daemon, id), { recursive: true, force: true })
   await (await workspaceSpool(daemon, workspace)).prune()
-  daemon.store.removeLeg(id)
+  await forget(daemon, id)
   return NOTHING
 }
 

@@ -6,7 +6,7 @@ import { step } from "../lib/steps.ts"
 import type { WorkspaceView } from "../protocol/gateway-api.ts"
 import type { HandoffRow } from "../protocol/handoff.ts"
 import type { Manifest } from "../protocol/manifest.ts"
-import { uploadCheckpoint, type takeCheckpoint, type Taken } from "./checkpointing.ts"
+import { uploadCheckpoint, takeCheckpoint, workspaceSpool, type Taken } from "./checkpointing.ts"
 import type { Daemon } from "./daemon.ts"
 import { saveKnownManifest } from "./manifests.ts"
 import type { Tally } from "./move-output.ts"
@@ -56,7 +56,7 @@ export async function register(
   return { place: named, view }
 }
 
-export interface Publication {
+interface Publication {
   readonly repository: Repository
   readonly taken: Taken
   readonly context: Context
@@ -65,7 +65,7 @@ export interface Publication {
 }
 
 /** Uploads and commits a live checkpoint. Answers the bytes sent. */
-export async function publishLive(daemon: Daemon, runtime: Runtime, publication: Publication): Promise<number> {
+async function publishLive(daemon: Daemon, publication: Publication): Promise<number> {
   const { repository, context, handoff } = publication
   const { manifest } = publication.taken
   const sent = await uploadCheckpoint(daemon, manifest, context)
@@ -75,8 +75,8 @@ export async function publishLive(daemon: Daemon, runtime: Runtime, publication:
     if (handoff === null) await daemon.gateway.commit({ ...common, kind: "live" })
     else await daemon.gateway.checkpointStep(handoff.id, "copying", common)
   })
-  await runtime.committed(workspace, checkpoint)
   await remember(daemon, repository, manifest)
+  await (await workspaceSpool(daemon, workspace)).prune()
   return sent
 }
 
@@ -89,5 +89,27 @@ async function remember(daemon: Daemon, repository: Repository, manifest: Manife
     incarnation: daemon.identity.incarnation,
     directory: repository.topLevel,
     sessionCount: manifest.sessions.length,
+  })
+}
+
+export interface LivePush {
+  readonly repository: Repository
+  readonly take: Parameters<typeof takeCheckpoint>[1]
+  readonly context: Context
+  /** The open hand-off that this is the `copying` step of; its checkpoint is sent even when nothing is new. */
+  readonly handoff: HandoffRow | null
+}
+
+/** Captures and publishes a live checkpoint, alone on the workspace. Nothing new: nothing is sent. */
+export async function pushLiveCheckpoint(
+  daemon: Daemon,
+  runtime: Runtime,
+  { repository, take, context, handoff }: LivePush,
+): Promise<{ readonly taken: Taken; readonly bytesSent: number }> {
+  return await runtime.publish(take.place.workspace, async () => {
+    const taken = await takeCheckpoint(daemon, take, context.steps)
+    if (taken.isNothingNew) return { taken, bytesSent: 0, head: null }
+    const bytesSent = await publishLive(daemon, { repository, taken, context, handoff })
+    return { taken, bytesSent, head: taken.manifest.checkpoint }
   })
 }

@@ -10,12 +10,11 @@ import { newHandoffId, type HandoffId } from "../protocol/ids.ts"
 import type { PushRequest } from "../protocol/local-api.ts"
 import type { MoveOutput } from "../protocol/output.ts"
 import { advance, undo } from "./advance.ts"
-import { takeCheckpoint } from "./checkpointing.ts"
 import type { Daemon } from "./daemon.ts"
 import { knownManifestOf } from "./manifests.ts"
 import { handoffOutput, type Tally } from "./move-output.ts"
 import { preflightSource } from "./preflight.ts"
-import { publishLive, register, takeRequest } from "./publish.ts"
+import { pushLiveCheckpoint, register, takeRequest } from "./publish.ts"
 import type { Runtime } from "./runtime.ts"
 import { EMPTY_LEG, type Place } from "./store/host-store.ts"
 import { userGateway } from "./workspace.ts"
@@ -101,14 +100,13 @@ async function preCopy(
   row: HandoffRow,
 ): Promise<void> {
   try {
-    const taken = await takeCheckpoint(
-      daemon,
-      takeRequest(away.repository, place, view, "live", away.request, false),
-      away.tally.steps,
-    )
-    const context = { steps: away.tally.steps, signal: away.signal }
-    const published = { repository: away.repository, taken, context, handoff: row }
-    away.tally.bytesSent += await publishLive(daemon, runtime, published)
+    const { bytesSent } = await pushLiveCheckpoint(daemon, runtime, {
+      repository: away.repository,
+      take: takeRequest(away.repository, place, view, "live", away.request, false),
+      context: { steps: away.tally.steps, signal: away.signal },
+      handoff: row,
+    })
+    away.tally.bytesSent += bytesSent
   } catch (error) {
     away.tally.steps({
       type: "notice",

@@ -2,15 +2,17 @@
 import { basename } from "node:path"
 import type { Repository } from "../checkpoint/code.ts"
 import { openRepository, unsupportedState } from "../checkpoint/repository.ts"
+import { isLiveOwner, unknownJournal } from "../handoff/host.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { HostInfo, WorkspaceView } from "../protocol/gateway-api.ts"
 import { newWorkspaceId } from "../protocol/ids.ts"
 import type { PushRequest } from "../protocol/local-api.ts"
 import type { MoveOutput } from "../protocol/output.ts"
+import { advance } from "./advance.ts"
 import { takeCheckpoint } from "./checkpointing.ts"
 import type { Daemon } from "./daemon.ts"
 import { moveOutput, type Tally } from "./move-output.ts"
-import { publishLive, register, takeRequest, tallyTaken, UNENCRYPTED } from "./publish.ts"
+import { pushLiveCheckpoint, register, takeRequest, tallyTaken, UNENCRYPTED } from "./publish.ts"
 import { pushAway } from "./push-away.ts"
 import type { Runtime } from "./runtime.ts"
 import type { Place } from "./store/host-store.ts"
@@ -39,6 +41,7 @@ export async function push(
   const view = isNew ? null : await userGateway(daemon).workspace(place.workspace)
   if (view !== null) {
     if (request.migrate) refuseOpenHandoff(view)
+    await refuseOnHold(daemon, runtime, view, tally, signal)
     const settled = ownedAlready(daemon, view, target, repository, tally)
     if (settled !== null) return settled
   }
@@ -114,6 +117,25 @@ function ownedAlready(
   throw notOwner(view)
 }
 
+/** An owner whose last hand-off was undone but not released here asks for the release first; a sealed one holds every push. */
+async function refuseOnHold(
+  daemon: Daemon,
+  runtime: Runtime,
+  view: WorkspaceView,
+  tally: Tally,
+  signal: AbortSignal,
+): Promise<void> {
+  const { workspace, handoff } = view
+  const isHeld = (): boolean => !isLiveOwner(daemon.store.journal(workspace.id) ?? unknownJournal(workspace.id))
+  if (workspace.ownerHost !== daemon.identity.host || !isHeld()) return
+  if (handoff?.state === "abandoned") await advance(daemon, runtime, handoff.id, tally.steps, signal)
+  if (!isHeld()) return
+  refuseOpenHandoff(view)
+  throw new AppError("busy", `${workspace.name} is on hold here until the gateway releases it`, {
+    hint: "decamp continue asks it to",
+  })
+}
+
 /** The refusal that names the owner and the way back. */
 export function notOwner(view: WorkspaceView): AppError {
   const since = new Date(view.workspace.ownerSinceMs).toISOString()
@@ -182,12 +204,16 @@ async function pushLive(daemon: Daemon, runtime: Runtime, live: Live): Promise<M
   const { repository, request, tally, signal } = live
   const { place, view } =
     live.view === null ? await register(daemon, repository, live.place, tally) : { place: live.place, view: live.view }
-  const taken = await takeCheckpoint(daemon, takeRequest(repository, place, view, "live", request, false), tally.steps)
+  const { taken, bytesSent } = await pushLiveCheckpoint(daemon, runtime, {
+    repository,
+    take: takeRequest(repository, place, view, "live", request, false),
+    context: { steps: tally.steps, signal },
+    handoff: null,
+  })
   tallyTaken(tally, taken)
   const directory = repository.topLevel
   if (taken.isNothingNew) return moveOutput({ result: "nothing_new", view, directory }, tally)
-  const context = { steps: tally.steps, signal }
-  tally.bytesSent += await publishLive(daemon, runtime, { repository, taken, context, handoff: null })
+  tally.bytesSent += bytesSent
   const after = await userGateway(daemon).workspace(place.workspace)
   return moveOutput({ result: "done", view: after, directory }, tally)
 }

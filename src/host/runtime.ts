@@ -1,4 +1,6 @@
 /** Carries out what `src/handoff` decides: journal first (fsynced), then the effects, then their completions. */
+import { readdir, rm } from "node:fs/promises"
+import { join } from "node:path"
 import { wordFor } from "../handoff/words.ts"
 import { onEvent, onRestart, redo } from "../handoff/host-events.ts"
 import { entryOf, unknownJournal, type Step, type WordAnswer } from "../handoff/host.ts"
@@ -26,8 +28,11 @@ export interface Runtime {
   restart(): Promise<void>
   /** What a laptop learned by asking: epochs and words. Failures are logged. */
   heard(work: HostWork): Promise<void>
-  /** This host's own commit became the head. */
-  committed(workspace: WorkspaceId, head: CheckpointId): Promise<void>
+  /**
+   * Runs this host's own capture and commit, alone on the workspace; `head` is what became the head, null for nothing. The journal
+   * learns of it before anything else runs: an older head must never be told after a newer one.
+   */
+  publish<T extends { readonly head: CheckpointId | null }>(workspace: WorkspaceId, work: () => Promise<T>): Promise<T>
   isBusy(): boolean
 }
 
@@ -78,28 +83,35 @@ export function startRuntime(daemon: Daemon): Runtime {
     async restart() {
       for (const journal of daemon.store.journals())
         await quietly(journal.workspace, (known) => onRestart(known, daemon.facts))
+      await removeFinished(daemon)
     },
-    async heard(work) {
-      for (const { id, generation, epoch } of work.workspaces) {
-        if (daemon.store.journal(id) === null) continue
-        await quietly(id, (journal) => onEvent(journal, { event: "heard-epoch", generation, epoch }, daemon.facts))
-      }
-      for (const { handoff, workspace } of work.items) {
-        const word = wordFor(handoff, workspace, daemon.identity)
-        if (word !== null) await quietly(workspace.id, (journal) => onWord(journal, word, daemon.facts))
-      }
-    },
-    async committed(workspace, head) {
-      await perform(workspace, (journal) => onEvent(journal, { event: "committed", head }, daemon.facts), SILENT)
-    },
-    isBusy: () => queue.isBusy(),
+    heard: async (work) => await hear(daemon, quietly, work),
+    publish: async (workspace, work) =>
+      await queue.alone(workspace, async () => {
+        const done = await work()
+        const { head } = done
+        if (head === null) return done
+        const move: Move = (journal) => onEvent(journal, { event: "committed", head }, daemon.facts)
+        await performAlone(daemon, journalOf, workspace, move, SILENT)
+        return done
+      }),
+    isBusy: queue.isBusy,
   }
+}
+
+/** Folders and facts of hand-offs that no journal knows any more. */
+async function removeFinished(daemon: Daemon): Promise<void> {
+  const unfinished = new Set(daemon.store.journals().flatMap(({ entries }) => entries.map(({ id }) => String(id))))
+  const folder = join(daemon.stateFolder, "handoffs")
+  const names = await readdir(folder).catch(() => [])
+  for (const name of names) if (!unfinished.has(name)) await rm(join(folder, name), { recursive: true, force: true })
+  for (const id of daemon.store.legs()) if (!unfinished.has(id)) daemon.store.removeLeg(id)
 }
 
 interface WorkQueue {
   /** Runs one piece of work at a time for each key. */
-  alone<T>(key: string, work: () => Promise<T>): Promise<T>
-  isBusy(): boolean
+  readonly alone: <T>(key: string, work: () => Promise<T>) => Promise<T>
+  readonly isBusy: () => boolean
 }
 
 function workQueue(): WorkQueue {
@@ -120,6 +132,21 @@ function workQueue(): WorkQueue {
       }
     },
     isBusy: () => running > 0,
+  }
+}
+
+async function hear(
+  daemon: Daemon,
+  quietly: (workspace: WorkspaceId, move: Move) => Promise<void>,
+  work: HostWork,
+): Promise<void> {
+  for (const { id, generation, epoch } of work.workspaces) {
+    if (daemon.store.journal(id) === null) continue
+    await quietly(id, (journal) => onEvent(journal, { event: "heard-epoch", generation, epoch }, daemon.facts))
+  }
+  for (const { handoff, workspace } of work.items) {
+    const word = wordFor(handoff, workspace, daemon.identity)
+    if (word !== null) await quietly(workspace.id, (journal) => onWord(journal, word, daemon.facts))
   }
 }
 

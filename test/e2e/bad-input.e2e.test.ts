@@ -249,3 +249,42 @@ test("a workspace whose identity file was copied into a clone is still a copy", 
   })
   await rm(clone, { recursive: true })
 })
+
+describe("Ctrl-C", () => {
+  test("before sealed undoes: everything is as it was", async () => {
+    const early = await repository("early")
+    await laptop.decamp(["push"], { cwd: early })
+    const before = await pictureOf(early)
+    const gate = await closeGate(laptop.home, "write-tree")
+    const running = laptop.start(["push", "--migrate"], { cwd: early })
+    await gate.reached()
+    running.kill("SIGINT")
+    await Bun.sleep(300)
+    await gate.open()
+    expect(await running.exited).toBe(130)
+    expect((await laptop.decamp(["status"], { cwd: early })).json).toMatchObject({
+      here: "owner",
+      epoch: 1,
+      handoff: null,
+    })
+    expect(await pictureOf(early)).toEqual(before)
+    expect((await laptop.decamp(["push", "--migrate"], { cwd: early })).json.result).toBe("done")
+  })
+
+  test("after sealed prints the state and both commands, and leaves it to the user", async () => {
+    const late = await repository("late")
+    await laptop.decamp(["push"], { cwd: late })
+    const gate = await closeGate(join(box, "home"), "index-pack")
+    const running = laptop.start(["push", "--migrate"], { cwd: late })
+    await gate.reached()
+    running.kill("SIGINT")
+    const [text, exitCode] = await Promise.all([new Response(running.stderr).text(), running.exited])
+    expect(exitCode).toBe(130)
+    expect(text).toContain("sealed")
+    expect(text).toContain("decamp continue")
+    expect(text).toContain("decamp abandon")
+    await gate.open()
+    expect((await laptop.decamp(["continue"], { cwd: late })).exitCode).toBe(0)
+    expect((await laptop.decamp(["status"], { cwd: late })).json.owner.host).toBe("box")
+  })
+})

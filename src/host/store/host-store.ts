@@ -7,6 +7,7 @@ import { backupSchema } from "../../checkpoint/code.ts"
 import { AppError } from "../../protocol/errors.ts"
 import { hostJournalSchema, type HostJournal } from "../../protocol/handoff.ts"
 import {
+  handoffIdSchema,
   hostIdSchema,
   incarnationSchema,
   nameSchema,
@@ -76,6 +77,7 @@ export interface HostStore {
   leg(id: HandoffId): Leg
   saveLeg(id: HandoffId, leg: Leg): void
   removeLeg(id: HandoffId): void
+  legs(): HandoffId[]
   close(): void
 }
 
@@ -104,6 +106,7 @@ export function openHostStore(
   )
   const read = database.query<{ json: string }, [string, string]>("SELECT json FROM record WHERE kind = ? AND id = ?")
   const all = database.query<{ json: string }, [string]>("SELECT json FROM record WHERE kind = ? ORDER BY id")
+  const ids = database.query<{ id: string }, [string]>("SELECT id FROM record WHERE kind = ?")
   const write = database.query<null, [string, string, string]>(
     "INSERT INTO record (kind, id, json) VALUES (?, ?, ?) ON CONFLICT (kind, id) DO UPDATE SET json = excluded.json",
   )
@@ -143,6 +146,7 @@ export function openHostStore(
     saveJournal: (journal) => put("journal", journal.workspace, journal),
     leg: (id) => get(legSchema, "leg", id) ?? EMPTY_LEG,
     saveLeg: (id, leg) => put("leg", id, leg),
+    legs: () => ids.all("leg").map(({ id }) => handoffIdSchema.parse(id)),
     removeLeg: (id) => void remove.run("leg", id),
     close: () => database.close(),
   }
