@@ -152,7 +152,10 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
     if (token === "") await register()
     return await local.fetch(request)
   })
-  void runtime.restart().then(async () => await askRegularly(daemon, runtime, stopped.promise))
+  void runtime
+    .restart()
+    .catch((error: unknown) => log("a record of this host can't be read", { message: toAppError(error).message }))
+    .then(async () => await askRegularly(daemon, runtime, stopped.promise))
   log("listening", { pid: process.pid })
   await stopped.promise
   await server.stop(true)

@@ -5,15 +5,18 @@ import { appendFile, cp, mkdir, readFile, rename, rm, writeFile } from "node:fs/
 import { join } from "node:path"
 import {
   errorOutputSchema,
+  handoffOutputSchema,
+  hostOutputSchema,
   hostsOutputSchema,
   moveOutputSchema,
   sessionsOutputSchema,
   statusOutputSchema,
+  stopOutputSchema,
   versionOutputSchema,
   workspacesOutputSchema,
 } from "../../src/protocol/output.ts"
 import { pictureOf, refsOutsideDecamp, userGit } from "../support/checkout.ts"
-import { makeDirtyRepository, makeWorld, type Machine, type World } from "../support/world.ts"
+import { livePidsBelow, makeDirtyRepository, makeWorld, type Machine, type World } from "../support/world.ts"
 
 let world: World
 let laptop: Machine
@@ -236,6 +239,50 @@ describe("lists", () => {
     expect(statusOutputSchema.parse((await laptop.decamp(["status"], { cwd: shelf })).json).workspace.name).toBe(
       "shelf",
     )
+  })
+})
+
+describe("documents of the commands that change something", () => {
+  test("are what their schemas say, also when there is nothing to do", async () => {
+    const desk = await repository("desk")
+    await laptop.decamp(["push"], { cwd: desk })
+    expect(handoffOutputSchema.parse((await laptop.decamp(["abandon"], { cwd: desk })).json).result).toBe(
+      "nothing_to_do",
+    )
+    const nothing = await laptop.decamp(["continue"], { cwd: desk })
+    expect([nothing.exitCode, moveOutputSchema.parse(nothing.json).result]).toEqual([0, "nothing_new"])
+    const root = join(world.root, "spare")
+    expect(
+      hostOutputSchema.parse((await laptop.decamp(["hosts", "add", "local", "spare", "--root", root])).json).host,
+    ).toEqual({ name: "spare", root })
+    expect(hostOutputSchema.parse((await laptop.decamp(["hosts", "remove", "spare"])).json).result).toBe("done")
+    expect(existsSync(join(root, "work"))).toBe(true)
+  })
+
+  test("pull --dry-run says what would come and touches nothing", async () => {
+    const plan = await repository("plan")
+    await laptop.decamp(["push", "--migrate"], { cwd: plan })
+    const before = await pictureOf(plan)
+    const planned = moveOutputSchema.parse(
+      (await laptop.decamp(["pull", "--migrate", "--dry-run"], { cwd: plan })).json,
+    )
+    expect(planned).toMatchObject({ result: "planned", owner: { host: "box" } })
+    expect(await pictureOf(plan)).toEqual(before)
+    expect(statusOutputSchema.parse((await laptop.decamp(["status"], { cwd: plan })).json)).toMatchObject({
+      owner: { host: "box" },
+      handoff: null,
+    })
+  })
+
+  test("stop ends the daemon and the local hosts and leaves no process; a second one has nothing to do", async () => {
+    const other = await world.machine("other")
+    await other.decamp(["hosts", "add", "local", "shed", "--root", join(other.home, "shed")])
+    expect((await livePidsBelow(other.home)).length).toBe(2)
+    const stopped = stopOutputSchema.parse((await other.decamp(["stop"])).json)
+    expect(stopped).toMatchObject({ result: "done", stopped: ["shed"] })
+    for (let n = 0; n < 50 && (await livePidsBelow(other.home)).length > 0; n += 1) await Bun.sleep(100)
+    expect(await livePidsBelow(other.home)).toEqual([])
+    expect(stopOutputSchema.parse((await other.decamp(["stop"])).json).result).toBe("nothing_to_do")
   })
 })
 
