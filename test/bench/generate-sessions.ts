@@ -26,6 +26,8 @@ interface Template {
 }
 
 const ID = /\b(ses|msg|prt|evt)_([0-9a-f]{12})([0-9A-Za-z]{14})\b/g
+/** Generated turns begin that long before the template's: none of the repeated ones lies in the future. */
+const AGE_MS = 30 * 86_400_000
 const LETTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 /** Adds `count` sessions beside the template; answers their ids. */
@@ -41,7 +43,9 @@ export function generateSessions(options: GenerateOptions): string[] {
       const id = `ses_${source.session["id"]?.toString().slice(4, 16)}${letters(random)}`
       db.transaction(() => {
         const title = `Generated ${index + 1}`
-        insert(db, "session", { ...source.session, id, parent_id: null, slug: `generated-${index + 1}`, title })
+        const time_created = Number(source.session["time_created"]) - AGE_MS
+        const own = { id, parent_id: null, slug: `generated-${index + 1}`, title, time_created }
+        insert(db, "session", { ...source.session, ...own })
         insert(db, "event_sequence", { aggregate_id: id, seq: -1, owner_id: null })
         addTurns(db, source, id, bytes, random)
       })()
@@ -86,7 +90,8 @@ function addTurns(db: Database, source: Template, id: string, bytes: number, ran
     "SELECT max(time_created) AS t FROM message WHERE session_id = ?",
   )
   const first = Number(source.messages[0]?.["time_created"])
-  let shiftMs = Math.max(0, (last.get(id)?.t ?? 0) - first + (last.get(id)?.t ? 10_000 : 0))
+  const lastMs = last.get(id)?.t ?? null
+  let shiftMs = lastMs === null ? -AGE_MS : lastMs - first + 10_000
   let seq = Number((db.query("SELECT seq FROM event_sequence WHERE aggregate_id = ?").get(id) as Row)["seq"])
   for (let added = 0; added < bytes; shiftMs += source.spanMs) {
     const renamed = renamer(source, id, shiftMs, random)
@@ -115,7 +120,8 @@ function addTurns(db: Database, source: Template, id: string, bytes: number, ran
     }
   }
   db.query("UPDATE event_sequence SET seq = ? WHERE aggregate_id = ?").run(seq, id)
-  db.query("UPDATE session SET time_updated = time_created + ? WHERE id = ?").run(shiftMs, id)
+  const updatedMs = Number(source.session["time_created"]) + shiftMs
+  db.query("UPDATE session SET time_updated = ? WHERE id = ?").run(updatedMs, id)
 }
 
 function isTool(row: Row): boolean {
