@@ -11,6 +11,8 @@ import {
   commitAnswerSchema,
   type commitRequestSchema,
   type createWorkspaceRequestSchema,
+  damagedAnswerSchema,
+  type damagedRequestSchema,
   execPlanSchema,
   gatewayHelloSchema,
   handoffAnswerSchema,
@@ -96,6 +98,8 @@ export interface HostApi {
    * the others): the owner object is written before it answers.
    */
   plainStep(id: HandoffId, name: PlainStepName, request: PlainStep): Promise<HandoffAnswer>
+  /** By the target: a blob is damaged in the store. True: it was, and is gone, so that the source sends it again. */
+  reportDamaged(id: HandoffId, request: z.input<typeof damagedRequestSchema>): Promise<boolean>
   report(request: z.input<typeof hostReportRequestSchema>): Promise<void>
 }
 
@@ -179,6 +183,8 @@ export function hostApi(fetcher: Fetcher): HostApi {
       await post(`/host/checkpoints/${checkpoint}/urls`, request, blobUrlsAnswerSchema),
     checkpointStep: stepTo,
     plainStep: stepTo,
+    reportDamaged: async (id, request) =>
+      (await post(`/host/handoffs/${id}/damaged`, request, damagedAnswerSchema)).isDropped,
     async report(request) {
       await post("/host/report", request, nothingSchema)
     },

@@ -138,6 +138,7 @@ interface Seen {
 
 async function driveRow(parts: DriverParts, drive: Drive): Promise<void> {
   let told = ""
+  let damage: AppError | null = null
   for (;;) {
     const seen = await look(parts, drive)
     const { row } = seen
@@ -150,9 +151,12 @@ async function driveRow(parts: DriverParts, drive: Drive): Promise<void> {
       continue
     }
     const failure = await sayWords(parts, drive, seen)
+    // The hand-off is undone because of it, which is progress; it is still what the person must read.
+    if (failure?.code === "damaged_data") damage ??= failure
     const after = (await look(parts, drive)).row
     if (trace(after) !== trace(row)) continue
-    if (failure !== null) throw failure
+    const final = damage ?? failure
+    if (final !== null) throw final
     return
   }
 }

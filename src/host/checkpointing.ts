@@ -27,6 +27,8 @@ export interface TakeRequest {
   readonly kind: "live" | "sealed"
   readonly leaveSessions: boolean
   readonly dryRun?: boolean
+  /** Take nothing over from the last checkpoint. */
+  readonly isFromNothing?: boolean
 }
 
 export interface Taken {
@@ -59,7 +61,7 @@ export async function takeCheckpoint(daemon: Daemon, request: TakeRequest, steps
     request.dryRun === true
       ? await openSpool(await privateFolder(join(scratch.path, "spool")))
       : await workspaceSpool(daemon, place.workspace)
-  const previous = await knownManifestOf(daemon, place.workspace, request.head)
+  const previous = request.isFromNothing === true ? null : await knownManifestOf(daemon, place.workspace, request.head)
   const sessions = await step(steps, "capture sessions", async () =>
     request.leaveSessions
       ? await sessionsThatStay(daemon, request)
@@ -176,12 +178,35 @@ function blobsOf(manifest: Manifest, known: readonly BlobRef[]): BlobRef[] {
   })
 }
 
-/** Uploads what the store lacks, the manifest last. Answers the bytes sent. The caller then tells the gateway. */
-export async function uploadCheckpoint(
+export interface Context {
+  readonly steps: StepListener
+  readonly signal: AbortSignal
+}
+
+/**
+ * Captures and uploads; the caller then tells the gateway. What the last checkpoint brought is not sent again, unless the store has
+ * lost it (a damaged blob is removed there): then everything is captured once more, from nothing.
+ * @returns the checkpoint and the bytes sent; 0 when nothing is new
+ */
+export async function takeAndUpload(
   daemon: Daemon,
-  manifest: Manifest,
-  context: { readonly steps: StepListener; readonly signal: AbortSignal },
-): Promise<number> {
+  request: TakeRequest,
+  context: Context,
+): Promise<{ readonly taken: Taken; readonly bytesSent: number }> {
+  const taken = await takeCheckpoint(daemon, request, context.steps)
+  if (taken.isNothingNew) return { taken, bytesSent: 0 }
+  const bytesSent = await uploadCheckpoint(daemon, taken.manifest, context)
+  if (bytesSent !== null) return { taken, bytesSent }
+  context.steps({ type: "notice", text: "the store has lost a part of the last checkpoint: everything is sent again" })
+  const whole = await takeCheckpoint(daemon, { ...request, isFromNothing: true }, context.steps)
+  const sent = await uploadCheckpoint(daemon, whole.manifest, context)
+  if (sent === null)
+    throw new AppError("damaged_data", `checkpoint ${whole.manifest.checkpoint} names blobs that are nowhere`)
+  return { taken: whole, bytesSent: sent }
+}
+
+/** Uploads what the store lacks, the manifest last. Answers the bytes sent; null: a blob is neither in the store nor here. */
+async function uploadCheckpoint(daemon: Daemon, manifest: Manifest, context: Context): Promise<number | null> {
   const spool = await workspaceSpool(daemon, manifest.workspace)
   const body = new TextEncoder().encode(JSON.stringify(manifest))
   return await step(context.steps, "send", async () => {
@@ -193,6 +218,7 @@ export async function uploadCheckpoint(
       manifestSize: body.byteLength,
       blobs: manifest.blobs.map(({ id, storedSize }) => ({ id, storedSize })),
     })
+    for (const { id } of plan.missing) if ((await spool.file(id)) === null) return null
     const { steps: listener, signal } = context
     return await uploadBlobs(daemon.gateway.fetcher, { plan, manifest: body, spool, listener, step: "send", signal })
   })

@@ -14,12 +14,11 @@ import type { HandoffAnswer } from "../protocol/gateway-api.ts"
 import type { HostJournal, Word } from "../protocol/handoff.ts"
 import { checkpointIdSchema, type HandoffId, type WorkspaceId } from "../protocol/ids.ts"
 import { scopeOf, waitForQuiet } from "./agents.ts"
-import { takeCheckpoint, uploadCheckpoint, workspaceSpool } from "./checkpointing.ts"
+import { takeAndUpload, workspaceSpool, type Context } from "./checkpointing.ts"
 import { handoffFolder, type Daemon } from "./daemon.ts"
 import { fetchManifest, readHandoffManifest, saveHandoffManifest, saveKnownManifest } from "./manifests.ts"
 import { STOP_STEP } from "./move-output.ts"
 import { checkDisk, divergence } from "./preflight.ts"
-import type { Context } from "./runtime.ts"
 import type { Place } from "./store/host-store.ts"
 import { applyCheckpoint, isAbsentOrEmpty, restoreTarget, targetDirectory, undoFolder } from "./target-leg.ts"
 import { settle } from "./workspace.ts"
@@ -138,23 +137,19 @@ async function capture(
     throw new AppError("unknown_workspace", `workspace ${workspace} has no directory on ${daemon.identity.name}`)
   const leg = daemon.store.leg(effect.id)
   const entry = journal.entries.find((each) => each.id === effect.id)
-  const taken = await takeCheckpoint(
-    daemon,
-    {
-      place,
-      repository: await openRepository(place.directory),
-      epoch: entry?.epoch ?? journal.ownEpoch ?? 0,
-      head: effect.parent,
-      kind: "sealed",
-      leaveSessions: leg.leaveSessions,
-    },
-    context.steps,
-  )
+  const request = {
+    place,
+    repository: await openRepository(place.directory),
+    epoch: entry?.epoch ?? journal.ownEpoch ?? 0,
+    head: effect.parent,
+    kind: "sealed" as const,
+    leaveSessions: leg.leaveSessions,
+  }
+  const { taken, bytesSent } = await takeAndUpload(daemon, request, context)
   await saveHandoffManifest(daemon, effect.id, taken.manifest)
   context.steps({ type: "outcomes", sessions: taken.outcomes })
   context.steps({ type: "left", items: taken.notTravelling })
-  const bytes = await uploadCheckpoint(daemon, taken.manifest, context)
-  context.steps({ type: "sent", bytes })
+  context.steps({ type: "sent", bytes: bytesSent })
   return completed({ event: "captured", id: effect.id, checkpoint: taken.manifest.checkpoint })
 }
 

@@ -6,11 +6,11 @@ import { step } from "../lib/steps.ts"
 import type { WorkspaceView } from "../protocol/gateway-api.ts"
 import type { HandoffRow } from "../protocol/handoff.ts"
 import type { Manifest } from "../protocol/manifest.ts"
-import { uploadCheckpoint, takeCheckpoint, workspaceSpool, type Taken } from "./checkpointing.ts"
+import { takeAndUpload, workspaceSpool, type Context, type Taken, type TakeRequest } from "./checkpointing.ts"
 import type { Daemon } from "./daemon.ts"
 import { saveKnownManifest } from "./manifests.ts"
 import type { Tally } from "./move-output.ts"
-import type { Context, Runtime } from "./runtime.ts"
+import type { Runtime } from "./runtime.ts"
 import type { Place } from "./store/host-store.ts"
 import { settle, userGateway } from "./workspace.ts"
 
@@ -30,7 +30,7 @@ export function takeRequest(
   kind: "live" | "sealed",
   request: { readonly leaveSessions: boolean },
   dryRun: boolean,
-): Parameters<typeof takeCheckpoint>[1] {
+): TakeRequest {
   const epoch = view?.workspace.epoch ?? 1
   const head = view?.workspace.headCheckpoint ?? null
   return { place, repository, epoch, head, kind, leaveSessions: request.leaveSessions, dryRun }
@@ -56,30 +56,6 @@ export async function register(
   return { place: named, view }
 }
 
-interface Publication {
-  readonly repository: Repository
-  readonly taken: Taken
-  readonly context: Context
-  /** The open hand-off that this is the `copying` step of. */
-  readonly handoff: HandoffRow | null
-}
-
-/** Uploads and commits a live checkpoint. Answers the bytes sent. */
-async function publishLive(daemon: Daemon, publication: Publication): Promise<number> {
-  const { repository, context, handoff } = publication
-  const { manifest } = publication.taken
-  const sent = await uploadCheckpoint(daemon, manifest, context)
-  const { workspace, checkpoint, epoch, parent } = manifest
-  const common = { workspace, checkpoint, epoch, parent, incarnation: daemon.identity.incarnation }
-  await step(context.steps, "commit", async () => {
-    if (handoff === null) await daemon.gateway.commit({ ...common, kind: "live" })
-    else await daemon.gateway.checkpointStep(handoff.id, "copying", common)
-  })
-  await remember(daemon, repository, manifest)
-  await (await workspaceSpool(daemon, workspace)).prune()
-  return sent
-}
-
 /** After a checkpoint is in the store: the directory is at it, and the next one builds on it. */
 async function remember(daemon: Daemon, repository: Repository, manifest: Manifest): Promise<void> {
   await recordBase(repository, baseOf(manifest.checkpoint, manifest.code))
@@ -94,7 +70,7 @@ async function remember(daemon: Daemon, repository: Repository, manifest: Manife
 
 export interface LivePush {
   readonly repository: Repository
-  readonly take: Parameters<typeof takeCheckpoint>[1]
+  readonly take: TakeRequest
   readonly context: Context
   /** The open hand-off that this is the `copying` step of; its checkpoint is sent even when nothing is new. */
   readonly handoff: HandoffRow | null
@@ -107,9 +83,25 @@ export async function pushLiveCheckpoint(
   { repository, take, context, handoff }: LivePush,
 ): Promise<{ readonly taken: Taken; readonly bytesSent: number }> {
   return await runtime.publish(take.place.workspace, async () => {
-    const taken = await takeCheckpoint(daemon, take, context.steps)
-    if (taken.isNothingNew) return { taken, bytesSent: 0, head: null }
-    const bytesSent = await publishLive(daemon, { repository, taken, context, handoff })
+    const { taken, bytesSent } = await takeAndUpload(daemon, take, context)
+    if (taken.isNothingNew) return { taken, bytesSent, head: null }
+    await commitLive(daemon, taken.manifest, context, handoff)
+    await remember(daemon, repository, taken.manifest)
+    await (await workspaceSpool(daemon, take.place.workspace)).prune()
     return { taken, bytesSent, head: taken.manifest.checkpoint }
+  })
+}
+
+async function commitLive(
+  daemon: Daemon,
+  manifest: Manifest,
+  { steps }: Context,
+  handoff: HandoffRow | null,
+): Promise<void> {
+  const { workspace, checkpoint, epoch, parent } = manifest
+  const common = { workspace, checkpoint, epoch, parent, incarnation: daemon.identity.incarnation }
+  await step(steps, "commit", async () => {
+    if (handoff === null) await daemon.gateway.commit({ ...common, kind: "live" })
+    else await daemon.gateway.checkpointStep(handoff.id, "copying", common)
   })
 }

@@ -2,14 +2,15 @@
 import type { Repository } from "../checkpoint/code.ts"
 import { summary } from "../checkpoint/compare.ts"
 import { repositorySizeBytes } from "../checkpoint/size.ts"
-import { step, type StepListener } from "../lib/steps.ts"
+import { step } from "../lib/steps.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import type { HostInfo, WorkspaceView } from "../protocol/gateway-api.ts"
 import type { HandoffRow } from "../protocol/handoff.ts"
 import { newHandoffId, type HandoffId } from "../protocol/ids.ts"
 import type { PushRequest } from "../protocol/local-api.ts"
 import type { MoveOutput } from "../protocol/output.ts"
-import { advance, undo } from "./advance.ts"
+import { advance } from "./advance.ts"
+import { afterFailure } from "./after-failure.ts"
 import type { Daemon } from "./daemon.ts"
 import { knownManifestOf } from "./manifests.ts"
 import { handoffOutput, type Tally } from "./move-output.ts"
@@ -158,47 +159,4 @@ async function stillWaiting(daemon: Daemon, row: HandoffRow): Promise<AppError> 
       details: { handoff: row.id, state: row.state },
     },
   )
-}
-
-/** What is left after a failure: undone by itself where waiting does not help, otherwise the state and the two commands. */
-async function afterFailure(
-  daemon: Daemon,
-  runtime: Runtime,
-  id: HandoffId,
-  error: AppError,
-  steps: StepListener,
-): Promise<AppError> {
-  const row = await userGateway(daemon)
-    .handoff(id)
-    .then((answer) => answer.handoff)
-    .catch(() => null)
-  if (
-    row === null ||
-    row.state === "owned" ||
-    row.state === "live" ||
-    row.state === "done" ||
-    row.state === "abandoned"
-  )
-    return error
-  const isBeforeSeal = row.state === "open" || row.state === "copying"
-  if (error.code === "unreachable" || (error.code === "interrupted" && !isBeforeSeal)) {
-    return new AppError(
-      error.code,
-      `${error.message}; ${row.state === "sealed" || row.state === "staged" ? "the agents here stay stopped until you choose" : "nothing has moved"}`,
-      {
-        cause: error,
-        hint: "decamp continue goes on from here; decamp abandon undoes it",
-        details: { ...error.details, handoff: id, state: row.state },
-      },
-    )
-  }
-  const undone = await undo(daemon, runtime, id, steps)
-  const end = undone.isUndone
-    ? "nothing was changed"
-    : `undoing it failed (${undone.reason ?? "?"}): decamp status says where it stands`
-  return new AppError(error.code, `${error.message}; ${end}`, {
-    cause: error,
-    hint: error.hint,
-    details: error.details,
-  })
 }

@@ -6,18 +6,13 @@ import { onEvent, onRestart, redo } from "../handoff/host-events.ts"
 import { entryOf, unknownJournal, type Step, type WordAnswer } from "../handoff/host.ts"
 import { onWord } from "../handoff/host-words.ts"
 import { ALL_RULES } from "../handoff/rules.ts"
-import type { StepListener } from "../lib/steps.ts"
 import { toAppError, type AppError } from "../protocol/errors.ts"
 import type { HostWork } from "../protocol/gateway-api.ts"
 import type { HandoffRow, HostJournal, Word, WorkspaceRow } from "../protocol/handoff.ts"
 import type { CheckpointId, WorkspaceId } from "../protocol/ids.ts"
+import type { Context } from "./checkpointing.ts"
 import type { Daemon } from "./daemon.ts"
 import { carryOut, type Completion } from "./effects.ts"
-
-export interface Context {
-  readonly steps: StepListener
-  readonly signal: AbortSignal
-}
 
 export interface Runtime {
   /** Acts on a word, to the end of what it causes here. @throws {AppError} what the leg failed with */

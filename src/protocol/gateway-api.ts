@@ -163,6 +163,10 @@ export const checkpointStepRequestSchema = z.object({
 /** POST /host/handoffs/:id/(staged|flip|live|done|release|undone) */
 export const plainStepRequestSchema = z.object(asHost)
 
+/** POST /host/handoffs/:id/damaged, by the target: this blob is not what the manifest says. The gateway looks for itself. */
+export const damagedRequestSchema = z.object({ workspace: workspaceIdSchema, blob: blobIdSchema })
+export const damagedAnswerSchema = z.object({ isDropped: z.boolean() })
+
 /** POST /host/blobs/plan: which blobs the store lacks and where to put them. */
 export const blobPlanRequestSchema = z.object({
   ...asHost,

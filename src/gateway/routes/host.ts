@@ -6,6 +6,7 @@ import {
   blobUrlsRequestSchema,
   checkpointStepRequestSchema,
   commitRequestSchema,
+  damagedRequestSchema,
   hostReportRequestSchema,
   plainStepRequestSchema,
   type HandoffAnswer,
@@ -160,6 +161,16 @@ function stepRoutes(services: Services): readonly Route<AskingHost>[] {
         return shown(await ownership.judge(asked.who.tenant, row.workspace, { request, id: row.id, by, epoch }))
       },
     })),
+    {
+      method: "POST",
+      path: "/handoffs/:id/damaged",
+      async answer(asked) {
+        const { workspace, blob } = await asked.json(damagedRequestSchema)
+        const row = await rowFor(services, asked, workspace)
+        if (row.target !== asked.who.host || row.checkpoint === null) throw notFound()
+        return { isDropped: await services.checkpoints.dropDamaged(asked.who.tenant, workspace, row.checkpoint, blob) }
+      },
+    },
     {
       method: "POST",
       path: "/handoffs/:id/flip",
