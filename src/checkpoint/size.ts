@@ -11,6 +11,7 @@ export async function repositorySizeBytes(repository: Repository): Promise<numbe
   const kibibytes = (name: string): number => Number(new RegExp(`^${name}: (\\d+)$`, "m").exec(counted)?.[1] ?? 0)
   const objects = (kibibytes("size") + kibibytes("size-pack")) * 1024
   if (repository.head === null) return objects
-  const sizes = await git(repository, ["ls-tree", "-r", "--format=%(objectsize)", "HEAD"])
-  return sizes.split("\n").reduce((sum, line) => sum + (Number(line) || 0), objects)
+  // `-l` rather than `--format`, which git has only since 2.36: mode, type, object, size, then a tab and the path.
+  const listed = await git(repository, ["ls-tree", "-r", "-l", "-z", "HEAD"])
+  return listed.split("\0").reduce((sum, line) => sum + (Number(line.split(/\s+/)[3]) || 0), objects)
 }

@@ -4,6 +4,7 @@ import { dirname, join } from "node:path"
 import { readBase } from "../checkpoint/base.ts"
 import type { Differences } from "../checkpoint/code.ts"
 import { differences, isClean } from "../checkpoint/compare.ts"
+import { requireGit } from "../checkpoint/require-git.ts"
 import { openRepository, unsupportedState } from "../checkpoint/repository.ts"
 import { isMissing, privateFolder, scratchFolder } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
@@ -79,13 +80,14 @@ export function needsOf(manifest: Manifest): Need[] {
 /**
  * As target: disk, writable root, clock, agents, and nothing in the way that would be lost.
  * @param directory where it will be applied
- * @throws {AppError} no_space, not_writable, clock_skew, agent_missing, agent_version, provider_missing, diverged
+ * @throws {AppError} git_missing, no_space, not_writable, clock_skew, agent_missing, agent_version, provider_missing, diverged
  */
 export async function preflightTarget(
   daemon: Daemon,
   arriving: Arriving,
   target: { readonly directory: string; readonly env: Readonly<Record<string, string>> },
 ): Promise<string[]> {
+  await requireGit(daemon.identity.name)
   await checkDisk(target.directory, arriving.bytes)
   if (!arriving.leaveSessions) {
     const clock = Math.max(0, ...arriving.agents.map((need) => need.newestMessageAtMs))

@@ -194,6 +194,8 @@ function passOn(gatewaySocket: string): (request: Request) => Promise<Response> 
         body: request.body,
         signal: request.signal,
         redirect: "manual",
+        // Bun 1.4.5 ends a request after 5 minutes otherwise; a hand-off or a large blob takes its time.
+        timeout: false,
         unix: gatewaySocket,
       })
     } catch (error) {
