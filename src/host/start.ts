@@ -87,6 +87,8 @@ async function serveLocalHost(root: string): Promise<number> {
     async (request) => await app.fetch(request),
   )
   log("listening", { pid: process.pid })
+  // The first hand-off asks for the agents' versions, which takes a second each: by then they are known.
+  for (const agent of daemon.agents.all) void agent.detect(daemon.ownEnvironment ?? {}).catch(() => null)
   await stopped.promise
   await server.stop(true)
   daemon.store.close()
