@@ -68,11 +68,12 @@ async function neededBlobs(daemon: Daemon, receiving: Receiving): Promise<Set<Bl
   for (const agent of daemon.agents.all) {
     const mine = manifest.sessions.filter((entry) => entry.agent === agent.name)
     if (mine.length === 0) continue
-    const here = await agent.digests(
-      scope,
-      mine.map(({ id }) => id),
-    )
-    for (const entry of mine) if (here.get(entry.id) !== entry.digest) for (const id of entry.blobs) needed.add(id)
+    // By what this host last knew, not by its store: reading all sessions there costs as much as importing them, and what went
+    // missing since is fetched when it is opened.
+    const known = new Map(base?.sessions.map((entry) => [`${entry.agent} ${entry.id}`, entry.digest]))
+    for (const entry of mine) {
+      if (known.get(`${entry.agent} ${entry.id}`) !== entry.digest) for (const id of entry.blobs) needed.add(id)
+    }
     const before = new Set(base?.agents.find((part) => part.agent === agent.name)?.shared.map(({ digest }) => digest))
     const shared = manifest.agents.find((part) => part.agent === agent.name)?.shared ?? []
     for (const content of shared) if (!before.has(content.digest)) for (const id of content.blobs) needed.add(id)

@@ -6,6 +6,8 @@ import { blobIdSchema } from "../protocol/ids.ts"
 
 /** Content is cut into pieces of this size: the same bytes give the same stored bytes, however they arrived. */
 const PIECE_BYTES = 64 * 1024
+/** Content of so many bytes at most is held whole and encoded at once: the way through a stream costs twice the time. */
+const WHOLE_BYTES = 4 * 1024 * 1024
 /** Compression that saves less than this share of the first piece isn't worth its time. */
 const WORTH = 0.95
 const COMPRESS = { params: { [constants.ZSTD_c_compressionLevel]: 1 } }
@@ -22,15 +24,31 @@ export async function encode(
 ): Promise<Pick<BlobRef, "id" | "plainSize" | "encoding">> {
   const hash = new Bun.CryptoHasher("sha256")
   let plainSize = 0
+  let held: Uint8Array[] = []
   let encoder: Encoder | null = null
   for await (const piece of pieces(content)) {
     hash.update(piece)
     plainSize += piece.byteLength
-    encoder ??= mayCompress && pays(piece) ? zstdEncoder(write) : plainEncoder(write)
-    await encoder.write(piece)
+    held.push(piece)
+    if (plainSize <= WHOLE_BYTES) continue
+    encoder ??= mayCompress && pays(held[0]) ? zstdEncoder(write) : plainEncoder(write)
+    for (const each of held) await encoder.write(each)
+    held = []
   }
   await encoder?.end()
-  return { id: blobIdSchema.parse(hash.digest("hex")), plainSize, encoding: encoder?.encoding ?? "plain" }
+  const encoding = encoder?.encoding ?? (await encodeWhole(held, mayCompress, write))
+  return { id: blobIdSchema.parse(hash.digest("hex")), plainSize, encoding }
+}
+
+async function encodeWhole(
+  held: readonly Uint8Array[],
+  mayCompress: boolean,
+  write: Write,
+): Promise<BlobRef["encoding"]> {
+  const whole = Buffer.concat(held)
+  const isWorth = mayCompress && pays(held[0])
+  await write(isWorth ? await Bun.zstdCompress(whole, { level: 1 }) : whole)
+  return isWorth ? "zstd" : "plain"
 }
 
 interface Encoder {
@@ -43,27 +61,8 @@ function plainEncoder(write: Write): Encoder {
   return { encoding: "plain", write, end: async () => {} }
 }
 
-/** Content of one piece at most is compressed at once; a stream is only set up for more. */
 function zstdEncoder(write: Write): Encoder {
-  let first: Uint8Array | null = null
-  let stream: ReturnType<typeof zstdStream> | null = null
-  return {
-    encoding: "zstd",
-    async write(piece) {
-      if (stream === null && first === null) {
-        first = piece
-        return
-      }
-      stream ??= zstdStream(write)
-      if (first !== null) await stream.write(first)
-      first = null
-      await stream.write(piece)
-    },
-    async end() {
-      if (stream !== null) await stream.end()
-      else if (first !== null) await write(Bun.zstdCompressSync(first, { level: 1 }))
-    },
-  }
+  return { encoding: "zstd", ...zstdStream(write) }
 }
 
 function zstdStream(write: Write): { write(piece: Uint8Array): Promise<void>; end(): Promise<void> } {
@@ -86,7 +85,8 @@ function zstdStream(write: Write): { write(piece: Uint8Array): Promise<void>; en
   }
 }
 
-function pays(piece: Uint8Array): boolean {
+function pays(piece: Uint8Array | undefined): boolean {
+  if (piece === undefined) return false
   return Bun.zstdCompressSync(piece, { level: 1 }).byteLength < piece.byteLength * WORTH
 }
 
