@@ -61,9 +61,11 @@ function isInstalled(folder) {
 async function install(folder) {
   if (isInstalled(folder)) return
   const where = relative(ROOT, folder) || "."
-  process.stderr.write(`installing the packages of ${where} (npm ci)\n`)
-  const code = await start("npm", ["ci", "--no-audit", "--no-fund"], { cwd: folder })
-  if (code !== 0) fail(`npm ci in ${where} ended with ${code}: see above; it needs the npm registry`)
+  process.stderr.write(`installing the packages of ${where} (npm install)\n`)
+  // Not `npm ci`: it refuses a lock file without the optional packages of other platforms, and a registry mirror that has none
+  // of them makes only such lock files. `--no-save` installs what the lock file says and leaves it as it is.
+  const code = await start("npm", ["install", "--no-save", "--no-audit", "--no-fund"], { cwd: folder })
+  if (code !== 0) fail(`npm install in ${where} ended with ${code}: see above; it needs the npm registry`)
 }
 
 function filesBelow(folder) {
