@@ -2,6 +2,7 @@
 import { open, readdir, rename, rm, stat } from "node:fs/promises"
 import { join } from "node:path"
 import { isMissing } from "../lib/files.ts"
+import { newMemoryPace } from "../lib/memory.ts"
 import type { BlobRef, BlobSink, BlobSource } from "../protocol/blob.ts"
 import { AppError } from "../protocol/errors.ts"
 import { blobIdSchema, type BlobId } from "../protocol/ids.ts"
@@ -30,6 +31,7 @@ const ABANDONED_MS = 24 * 3_600_000
 export async function openSpool(folder: string): Promise<Spool> {
   await removeAbandoned(folder)
   const seen = new Map<BlobId, BlobRef>()
+  const pace = newMemoryPace()
   const pathOf = (id: BlobId): string => join(folder, id)
   const keep = async (temporary: string, ref: BlobRef): Promise<void> => {
     await rename(temporary, pathOf(ref.id))
@@ -38,11 +40,13 @@ export async function openSpool(folder: string): Promise<Spool> {
   return {
     sink: {
       async put(content, options) {
-        return await withTemporary(folder, async (temporary) => {
-          const ref = await writeEncoded(temporary, content, options?.compress !== false)
-          await keep(temporary, ref)
-          return ref
+        const ref = await withTemporary(folder, async (temporary) => {
+          const made = await writeEncoded(temporary, content, options?.compress !== false)
+          await keep(temporary, made)
+          return made
         })
+        pace(ref.plainSize)
+        return ref
       },
     },
     refs: () => [...seen.values()],
@@ -63,6 +67,7 @@ export async function openSpool(folder: string): Promise<Spool> {
         open(id) {
           const ref = known.get(id)
           if (ref === undefined) throw new AppError("damaged_data", `blob ${id} is used but not listed`)
+          pace(ref.plainSize)
           return plainBytes(ref, Bun.file(pathOf(id)).stream())
         },
       }
