@@ -89,7 +89,6 @@ export async function benchCode(options: CodeOptions, peaks: Peaks): Promise<Cod
   const rounds: CodeRound[] = []
   for (let number = 1; number <= options.rounds || Date.now() < options.untilMs; number += 1) {
     rounds.push(await oneRound(number))
-    console.error(`  round ${number}: ${JSON.stringify({ ...rounds.at(-1), push: 0, migrate: 0, back: 0 })}`)
   }
   await addDaemons(peaks, root)
   const files = (await git(ours, ["ls-files"])).split("\n").length
