@@ -35,6 +35,10 @@ export interface AgentSession {
   readonly pids: readonly number[]
   readonly createdAtMs: number
   readonly updatedAtMs: number
+  /** Clock of this machine when its newest message was made; 0 without messages. */
+  readonly newestMessageAtMs: number
+  /** Id of the model provider that it used last, null when the store does not say. */
+  readonly provider: string | null
 }
 
 /** A session that could not be taken or brought in. It stays where it is, complete. */

@@ -11,7 +11,8 @@ import { AppError } from "../protocol/errors.ts"
 import type { PreflightAnswer, PreflightRequest } from "../protocol/gateway-api.ts"
 import type { WorkspaceId } from "../protocol/ids.ts"
 import type { CodePart, Manifest } from "../protocol/manifest.ts"
-import { idleNotices, scopeOf, waitForQuiet } from "./agents.ts"
+import type { AgentSession } from "../agents/agent.ts"
+import { idleNotices, scopeOf, waitForQuiet, type HostAgent } from "./agents.ts"
 import type { Daemon } from "./daemon.ts"
 import { EMPTY_LEG, type Place } from "./store/host-store.ts"
 import { isAbsentOrEmpty, targetDirectory } from "./target-leg.ts"
@@ -55,11 +56,21 @@ async function agentNeeds(daemon: Daemon, place: Place, scope: ReturnType<typeof
       agent: agent.name,
       version: installed?.version ?? "",
       schemaStamp: installed?.schemaStamp ?? "",
-      providers: [],
-      newestMessageAtMs: Math.max(...sessions.map((session) => session.updatedAtMs)),
+      providers: await providersThatGo(agent, place, sessions),
+      newestMessageAtMs: Math.max(...sessions.map((session) => session.newestMessageAtMs)),
     })
   }
   return needs
+}
+
+/**
+ * The providers that the target must have: used by a session and set up on this host by its user. What works here without that (a
+ * provider of the agent's own, one in the repository's configuration) works there too.
+ */
+async function providersThatGo(agent: HostAgent, place: Place, sessions: readonly AgentSession[]): Promise<string[]> {
+  const configured = await agent.providers(place.env)
+  const used = new Set(sessions.map(({ provider }) => provider))
+  return (configured ?? []).filter((provider) => used.has(provider))
 }
 
 /** What a checkpoint that is in the store already needs at the target (plain pull, continue). */

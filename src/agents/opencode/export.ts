@@ -8,7 +8,7 @@ import type { AgentScope, SessionProblem } from "../agent.ts"
 import type { Binding } from "./binding.ts"
 import { brokenSessions, chunkId, chunksOf, sessionDigest } from "./chunks.ts"
 import { namedTrees, type NamedTree } from "./snapshot-trees.ts"
-import { layoutOf, sessionsOfScope, type StoredSession, type StoreLayout } from "./store.ts"
+import { layoutOf, providerOf, sessionsOfScope, type StoredSession, type StoreLayout } from "./store.ts"
 
 export interface ExportedSessions {
   readonly schemaStamp: string
@@ -115,16 +115,6 @@ function entryOf(session: StoredSession, scope: AgentScope, blobs: BlobId[]): Se
     blobs,
     newestMessageAtMs: session.newestMessageAtMs,
     provider: providerOf(session.model),
-  }
-}
-
-function providerOf(model: string | null): string | null {
-  try {
-    const value: unknown = JSON.parse(model ?? "null")
-    if (typeof value !== "object" || value === null || !("providerID" in value)) return null
-    return typeof value.providerID === "string" ? value.providerID : null
-  } catch {
-    return null
   }
 }
 

@@ -4,7 +4,7 @@ import type { AgentScope, AgentSession, SessionState } from "../agent.ts"
 import { digestOf } from "./chunks.ts"
 import { placesOf } from "./places.ts"
 import { processesOf } from "./processes.ts"
-import { layoutOf, openForReading, readSessions, sessionsOfScope, type StoredSession } from "./store.ts"
+import { layoutOf, openForReading, providerOf, readSessions, sessionsOfScope, type StoredSession } from "./store.ts"
 
 /** Reads the scope's sessions in one transaction. */
 export async function readScope<T>(
@@ -43,6 +43,8 @@ export async function listSessions(scope: AgentScope): Promise<readonly AgentSes
       pids: state === "running" ? running : state === "open" ? pids : [],
       createdAtMs: session.createdAtMs,
       updatedAtMs: session.updatedAtMs,
+      newestMessageAtMs: session.newestMessageAtMs,
+      provider: providerOf(session.model),
     }
   })
 }

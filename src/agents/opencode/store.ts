@@ -167,6 +167,17 @@ export function readSessions(db: Database, ids: readonly string[]): StoredSessio
   }))
 }
 
+/** Id of the provider in a session's record of its model. */
+export function providerOf(model: string | null): string | null {
+  try {
+    const value: unknown = JSON.parse(model ?? "null")
+    if (typeof value !== "object" || value === null || !("providerID" in value)) return null
+    return typeof value.providerID === "string" ? value.providerID : null
+  } catch {
+    return null
+  }
+}
+
 /** Sessions of the scope's directory: those below its top whatever their project id, and all their descendants. */
 export async function sessionsOfScope(
   db: Database,
