@@ -83,7 +83,10 @@ export interface SessionImport {
 
 export interface Agent {
   readonly name: AgentName
-  /** Finds the binary on PATH of `env` and its version (one process start). Null: not installed. */
+  /**
+   * Finds the binary on PATH of `env` and its version: one process start, again only when the binary changed or the last probe
+   * failed. Null: not installed.
+   */
   detect(env: AgentEnvironment): Promise<AgentInstallation | null>
   /** All sessions of the directory, newest first, without starting a process per session. */
   sessions(scope: AgentScope): Promise<readonly AgentSession[]>

@@ -1,5 +1,4 @@
 /** The agents of this host: found once per binary, asked for the sessions of one directory. */
-import { realpath, stat } from "node:fs/promises"
 import type {
   Agent,
   AgentEnvironment,
@@ -17,26 +16,12 @@ export type HostAgent = Agent & Quiescer & VersionPolicy & SessionPortability
 
 export interface AgentRegistry {
   readonly all: readonly HostAgent[]
-  /** Installation under this environment; probed once, again when the binary changed. A failed probe is not remembered. */
+  /** Installation under this environment. Agents remember the version of a binary; the stamp of the store is read anew. */
   installation(agent: HostAgent, env: AgentEnvironment): Promise<AgentInstallation | null>
 }
 
 export function agentRegistry(all: readonly HostAgent[]): AgentRegistry {
-  const known = new Map<string, AgentInstallation>()
-  return {
-    all,
-    async installation(agent, env) {
-      const binary = Bun.which(agent.name, { PATH: env["PATH"] ?? "" })
-      if (binary === null) return null
-      const facts = await stat(await realpath(binary))
-      const key = [agent.name, binary, facts.mtimeMs, facts.size, JSON.stringify(env)].join("\n")
-      const cached = known.get(key)
-      if (cached !== undefined && cached.schemaStamp !== "") return cached
-      const found = await agent.detect(env)
-      if (found !== null && found.version !== "") known.set(key, found)
-      return found
-    },
-  }
+  return { all, installation: async (agent, env) => await agent.detect(env) }
 }
 
 /** What the agents are asked about: this directory, without the repositories nested in it. */
