@@ -4,7 +4,10 @@ import { readTextIfExists } from "../../lib/files.ts"
 import type { AgentEnvironment } from "../agent.ts"
 import { placesOf } from "./places.ts"
 
-/** Providers named in the global configuration and in auth.json: their names only. */
+/** opencode's own provider works without a login: its free models have a public key (1.18.33). */
+const BUILT_IN = "opencode"
+
+/** Providers named in the global configuration and in auth.json (their names only), and the one that needs neither. */
 export async function configuredProviders(env: AgentEnvironment): Promise<readonly string[] | null> {
   const places = placesOf(env)
   // A key in the environment makes a provider that no file names; a .jsonc needs opencode's own reader.
@@ -13,7 +16,7 @@ export async function configuredProviders(env: AgentEnvironment): Promise<readon
   const config = await jsonKeys(join(places.configDir, "opencode.json"), "provider")
   const logins = await jsonKeys(join(places.dataDir, "auth.json"), null)
   if (config === null || logins === null) return null
-  return [...new Set([...config, ...logins])].toSorted()
+  return [...new Set([BUILT_IN, ...config, ...logins])].toSorted()
 }
 
 /** Keys of an object in a JSON file; none when the file is not there, null when it can't be read. */
