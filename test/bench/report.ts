@@ -69,11 +69,18 @@ function codeRows(code: CodeFigures): Row[] {
       1 / 100,
     ),
     compared(
-      `${warm}: apply (receive, back up, write, verify)`,
+      `${warm}: apply incl. verify (fetch, write, verify)`,
       mid((r) => r.applyMs),
       mid((r) => r.baseline?.applyMs ?? null),
       ms,
       1 / 3,
+    ),
+    compared(
+      "— the same with download and saving what is overwritten (the baseline has neither)",
+      mid((r) => r.applyMs + r.saveMs),
+      mid((r) => r.baseline?.applyMs ?? null),
+      ms,
+      null,
     ),
     compared(
       "— of it verify (the baseline has none)",
@@ -91,7 +98,7 @@ function codeRows(code: CodeFigures): Row[] {
     ),
     compared("first `decamp push`, wall", code.cold.pushMs, code.cold.baseline?.pushMs ?? null, ms, null),
     compared("first `decamp push`, bytes", code.cold.pushBytes, code.cold.baseline?.pushBytes ?? null, bytes, null),
-    compared("first apply with verify", code.cold.applyMs, code.cold.baseline?.applyMs ?? null, ms, null),
+    compared("first apply incl. verify", code.cold.applyMs, code.cold.baseline?.applyMs ?? null, ms, null),
   ]
 }
 
@@ -179,7 +186,7 @@ function compared(
 function ratioText(ratio: number): string {
   if (ratio >= 0.95) return `${ratio.toFixed(1)}×`
   const part = 1 / ratio
-  return `1/${part < 10 ? Number(part.toFixed(1)) : Math.round(part)}`
+  return `1/${part < 10 ? Number(part.toFixed(2)) : Math.round(part)}`
 }
 
 function ms(value: number): string {
@@ -250,7 +257,7 @@ Small hand-off: medians of ${figures.small.length} runs.
 
 ## A small repository with 5 sessions
 
-Steps of the median run as \`--timing\` prints them. \`receive\` holds \`fetch code\`; steps of the same host that do not depend on each other overlap.
+Steps of the median run, as \`--timing\` prints them.
 
 ${stepTable("decamp push --migrate", push)}
 ${stepTable("decamp pull --migrate", pull)}`
