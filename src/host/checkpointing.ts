@@ -127,7 +127,8 @@ async function exportSessions(
         ? taken.part
         : { ...taken.part, version: installed.version, schemaStamp: installed.schemaStamp },
     )
-    sessions.push(...taken.sessions)
+    const configured = (await agent.providers(request.place.env)) ?? []
+    sessions.push(...taken.sessions.map((entry) => withoutOwnProvider(entry, configured)))
     notTravelling.push(...taken.notTravelling)
     for (const entry of taken.sessions) {
       const outcome = known.get(entry.id)?.digest === entry.digest ? "unchanged" : "moved"
@@ -144,6 +145,11 @@ async function exportSessions(
     outcomes,
     notTravelling,
   }
+}
+
+/** A provider that only the repository's configuration or the agent itself defines works at the target too: it need not be set up there. */
+function withoutOwnProvider(entry: SessionEntry, configured: readonly string[]): SessionEntry {
+  return entry.provider === null || configured.includes(entry.provider) ? entry : { ...entry, provider: null }
 }
 
 async function sessionsThatStay(daemon: Daemon, request: TakeRequest): Promise<Sessions> {

@@ -79,7 +79,7 @@ export const sessionEntrySchema = z.object({
   blobs: z.array(blobIdSchema),
   /** Newest message, for the clock check at the destination; 0 when there is none. */
   newestMessageAtMs: z.int(),
-  /** Id of the model provider that the session last used, when it can be told. */
+  /** Id of the model provider that the session last used and that the source's user has set up; null when there is none to set up. */
   provider: z.string().nullable(),
 })
 export type SessionEntry = z.infer<typeof sessionEntrySchema>
