@@ -43,16 +43,27 @@ export function travellingColumns(layout: StoreLayout, table: SessionTable): rea
   return (layout.columns.get(table) ?? []).filter((column) => !host.includes(column))
 }
 
-/**
- * Reads one session's chunks, one at a time. `schema` is the attached database to read from.
- */
-export function* chunksOf(
+/** Reads one session's chunks, one at a time. `schema` is the attached database to read from. */
+export function* chunksOf(...from: Parameters<typeof cutLines>): Generator<Uint8Array> {
+  for (const lines of cutLines(...from)) yield Buffer.from(lines.join(""))
+}
+
+/** Ids of one session's chunks, without making them: that would be twice the garbage. */
+export function* chunkIdsOf(...from: Parameters<typeof cutLines>): Generator<string> {
+  for (const lines of cutLines(...from)) {
+    const hash = createHash("sha256")
+    for (const line of lines) hash.update(line)
+    yield hash.digest("hex")
+  }
+}
+
+function* cutLines(
   db: Database,
   layout: StoreLayout,
   session: { readonly id: string },
   binding: Binding,
   schema = "main",
-): Generator<Uint8Array> {
+): Generator<readonly string[]> {
   const toPortable = portableText(binding)
   let lines: string[] = []
   let size = 0
@@ -60,7 +71,8 @@ export function* chunksOf(
     const columns = travellingColumns(layout, name)
     if (columns.length === 0) continue
     if (OWN_CHUNKS.has(name) && size > 0) {
-      yield encodeLines(lines)
+      yield lines
+      layout.pace(size)
       ;[lines, size] = [[], 0]
     }
     let isHeaded = false
@@ -72,11 +84,12 @@ export function* chunksOf(
       isHeaded = true
       size = push(lines, size, encodeRow(name, columns, row, toPortable))
       if (!isCut(row["id"], size)) continue
-      yield encodeLines(lines)
+      yield lines
+      layout.pace(size)
       ;[lines, size, isHeaded] = [[], 0, false]
     }
   }
-  if (size > 0) yield encodeLines(lines)
+  if (size > 0) yield lines
 }
 
 function push(lines: string[], size: number, line: string): number {
@@ -87,10 +100,6 @@ function push(lines: string[], size: number, line: string): number {
 function isCut(id: SqlValue | undefined, size: number): boolean {
   if (size < MIN_CHUNK) return false
   return size >= MAX_CHUNK || (typeof id === "string" && crc32(id) % CUT_ONE_IN === 0)
-}
-
-function encodeLines(lines: readonly string[]): Uint8Array {
-  return Buffer.from(lines.join(""))
 }
 
 function encodeRow(
@@ -150,9 +159,7 @@ export function digestOf(
   binding: Binding,
   schema = "main",
 ): string {
-  const ids: string[] = []
-  for (const chunk of chunksOf(db, layout, session, binding, schema)) ids.push(chunkId(chunk))
-  return sessionDigest(ids)
+  return sessionDigest([...chunkIdsOf(db, layout, session, binding, schema)])
 }
 
 /** Sessions with records that can't be carried, with the reason: JSON that is none, parts without their message. */

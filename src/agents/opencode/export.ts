@@ -6,7 +6,7 @@ import { blobIdSchema, type BlobId } from "../../protocol/ids.ts"
 import type { NotTravelling, SessionEntry } from "../../protocol/manifest.ts"
 import type { AgentScope, SessionProblem } from "../agent.ts"
 import type { Binding } from "./binding.ts"
-import { brokenSessions, chunkId, chunksOf, sessionDigest } from "./chunks.ts"
+import { brokenSessions, chunkId, chunkIdsOf, chunksOf, sessionDigest } from "./chunks.ts"
 import { namedTrees, type NamedTree } from "./snapshot-trees.ts"
 import { layoutOf, providerOf, sessionsOfScope, type StoredSession, type StoreLayout } from "./store.ts"
 
@@ -77,8 +77,7 @@ function knownEntry(
   const entry = known.get(session.id)
   if (entry === undefined) return null
   const ids: string[] = []
-  for (const chunk of chunksOf(db, layout, session, binding)) {
-    const id = chunkId(chunk)
+  for (const id of chunkIdsOf(db, layout, session, binding)) {
     if (entry.blobs[ids.length] !== id) return null
     ids.push(id)
   }

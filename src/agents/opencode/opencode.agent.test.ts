@@ -134,7 +134,7 @@ test("sessions made before decamp came are found, the child of a task among them
     version: "1.18.33",
     schemaStamp: "20260622202450_simplify_session_input",
   })
-  expect(await agent.providers(laptop.env)).toEqual(["fake"])
+  expect(await agent.providers(laptop.env)).toEqual(["fake", "opencode"])
   expect(await agent.sessions(scopeOf(laptop, folder))).toHaveLength(2)
   expect(await agent.sessions({ ...scopeOf(laptop, folder), excluded: [here] })).toHaveLength(0)
   expect(await agent.sessions(scopeOf(laptop, `${here}x`))).toHaveLength(0)

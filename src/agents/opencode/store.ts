@@ -3,6 +3,7 @@ import { Database } from "bun:sqlite"
 import { existsSync } from "node:fs"
 import { realpath } from "node:fs/promises"
 import { basename, dirname, join } from "node:path"
+import { newMemoryPace } from "../../lib/memory.ts"
 import { AppError } from "../../protocol/errors.ts"
 import type { AgentScope } from "../agent.ts"
 
@@ -41,6 +42,8 @@ export const HOST_COLUMNS: Readonly<Record<string, readonly string[]>> = {
 }
 
 export interface StoreLayout {
+  /** Told the characters of the chunks that are read; keeps the memory of the process down. */
+  readonly pace: (bytes: number) => void
   /** Newest migration id. */
   readonly stamp: string
   /** Columns of each session table that exists, sorted by name. */
@@ -100,7 +103,7 @@ export function layoutOf(db: Database): StoreLayout {
   }
   const known = new Set<string>([...SESSION_TABLES.map(({ name }) => name), ...STAYS])
   const unknownTables = [...tables].filter(([name, names]) => names.includes("session_id") && !known.has(name))
-  return { stamp: stampOf(db), columns, unknownTables: unknownTables.map(([name]) => name) }
+  return { pace: newMemoryPace(), stamp: stampOf(db), columns, unknownTables: unknownTables.map(([name]) => name) }
 }
 
 /** One row of the session table with what is needed to judge it. */
