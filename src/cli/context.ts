@@ -2,6 +2,7 @@
 import { resolve } from "node:path"
 import type { Environment } from "../lib/folders.ts"
 import { CALLER_VARIABLES } from "../protocol/local-api.ts"
+import { plainText } from "./render.ts"
 
 export interface Context {
   readonly env: Environment
@@ -32,6 +33,6 @@ export function callerOf(context: Context, directory?: string): { directory: str
 
 /** Prints an answer: the document with `--json`, else its text. */
 export function answer(context: Context, document: object, text: () => string): void {
-  const body = context.isJson ? JSON.stringify(document) : text()
+  const body = context.isJson ? JSON.stringify(document) : plainText(text())
   if (body !== "") context.out(`${body}\n`)
 }

@@ -69,9 +69,10 @@ export async function runMove(
   work: (listener: StepListener, signal: AbortSignal) => Promise<MoveOutput>,
 ): Promise<number> {
   const startedAt = performance.now()
-  const { result } = await runStream(context, connection, target, work)
-  const { hello } = connection
-  answer(context, result, () => moveText(result, { isEmbedded: hello.gateway === null, hostName: hello.hostName }))
+  const { result, progress } = await runStream(context, connection, target, work)
+  const { gateway, hostName } = connection.hello
+  const words = { isEmbedded: gateway === null, hostName, isLeftSaid: progress.hasSaidLeft() }
+  answer(context, result, () => moveText(result, words))
   sayTiming(context, result.timing, startedAt, result.agentsStoppedMs)
   return exitCodeOfSessions(result)
 }

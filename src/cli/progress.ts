@@ -1,7 +1,7 @@
 /** What is learnt from the step events of a move while it runs: shown to who watches, kept for `--timing` and for failures. */
 import type { StepEvent, StepListener } from "../client/http.ts"
 import type { Context } from "./context.ts"
-import { bytesText, timeText, type Timing } from "./render.ts"
+import { bytesText, leftLines, oneLine, timeText, type Timing } from "./render.ts"
 
 export interface Progress {
   readonly listener: StepListener
@@ -10,6 +10,8 @@ export interface Progress {
   state(): string | null
   /** Something here or elsewhere may have been written. */
   hasWritten(): boolean
+  /** The person was told what stays behind, before anything moved. */
+  hasSaidLeft(): boolean
   /** How long agents were stopped so far, null when they never were. */
   agentsStoppedMs(): number | null
   /** Takes an unfinished line away. */
@@ -26,6 +28,7 @@ export function newProgress(context: Context, isEmbedded: boolean): Progress {
   const timing: Timing[] = []
   let state: string | null = null
   let hasWritten = false
+  let hasSaidLeft = false
   let stoppedAtMs: number | null = null
   let stoppedMs: number | null = null
   const screen = newScreen(context)
@@ -51,9 +54,13 @@ export function newProgress(context: Context, isEmbedded: boolean): Progress {
       case "notice":
         screen.line(`  ${event.text}`)
         return
+      case "left":
+        if (hasSaidLeft) return
+        hasSaidLeft = true
+        for (const line of leftLines(event.items)) screen.line(line)
+        return
       case "backup":
       case "outcomes":
-      case "left":
       case "sent":
       case "received":
         return
@@ -64,6 +71,7 @@ export function newProgress(context: Context, isEmbedded: boolean): Progress {
     timing,
     state: () => state,
     hasWritten: () => hasWritten,
+    hasSaidLeft: () => hasSaidLeft && context.isWatched,
     agentsStoppedMs: () => stoppedMs ?? (stoppedAtMs === null ? null : Date.now() - stoppedAtMs),
     clear: () => screen.clear(),
   }
@@ -93,13 +101,13 @@ function newScreen(context: Context): {
     draw(text, now) {
       if (!context.isWatched || (!now && Date.now() - drawnAtMs < REPAINT_MS)) return
       drawnAtMs = Date.now()
-      context.say(`${ERASE}${text}`)
+      context.say(`${ERASE}${oneLine(text)}`)
       isDrawn = true
     },
     line(text) {
       if (!context.isWatched) return
       clear()
-      context.say(`${text}\n`)
+      context.say(`${oneLine(text)}\n`)
     },
   }
 }

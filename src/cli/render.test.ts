@@ -2,6 +2,9 @@ import { expect, test } from "bun:test"
 import { AppError } from "../protocol/errors.ts"
 import { errorOutputSchema, moveOutputSchema, statusOutputSchema, workspacesOutputSchema } from "../protocol/output.ts"
 import {
+  leftLines,
+  plainText,
+  sessionLines,
   bytesText,
   durationText,
   errorText,
@@ -42,7 +45,7 @@ const moved = moveOutputSchema.parse({
 })
 
 test("a finished push names the new owner, what failed by id, and how to bring it back", () => {
-  expect(moveText(moved, { isEmbedded: true, hostName: "laptop" })).toBe(
+  expect(moveText(moved, { isEmbedded: true, hostName: "laptop", isLeftSaid: false })).toBe(
     [
       "  opencode  Fix the checkout race  moved",
       "  opencode  Bad [31m one           failed  ses_2 · broken record",
@@ -56,13 +59,15 @@ test("a finished push names the new owner, what failed by id, and how to bring i
 })
 
 test("a finished pull says that it is here, and nothing of the lid", () => {
-  const text = moveText({ ...moved, sessions: [] }, { isEmbedded: true, hostName: "box" })
+  const text = moveText({ ...moved, sessions: [] }, { isEmbedded: true, hostName: "box", isLeftSaid: false })
   expect(text).toContain("✔ box owns shop now (epoch 4), in /home/anna/shop")
   expect(text).not.toContain("close")
 })
 
 test.each(["already_owner", "planned"] as const)("%s says that nothing was changed", (result) => {
-  expect(moveText({ ...moved, result }, { isEmbedded: true, hostName: "box" })).toContain("Nothing was changed.")
+  expect(moveText({ ...moved, result }, { isEmbedded: true, hostName: "box", isLeftSaid: false })).toContain(
+    "Nothing was changed.",
+  )
 })
 
 const status = statusOutputSchema.parse({
@@ -209,4 +214,19 @@ test.each([
 test("durations below a second are milliseconds", () => {
   expect(durationText(840.2)).toBe("840 ms")
   expect(durationText(12_345)).toBe("12.3 s")
+})
+
+test("nothing from another machine paints on the terminal: names, reasons, notices, details", () => {
+  const paint = "\u001b[2Jgone\nforged line\u009b31m"
+  const lines = [
+    ...leftLines([{ kind: "ignored", path: paint, reason: paint }]),
+    ...errorText(
+      new AppError("diverged", "x", { details: { files: [{ path: paint, change: "modified" }] } }),
+      null,
+    ).split("\n"),
+    ...sessionLines([{ agent: "opencode", id: "ses_1", title: paint, outcome: "failed", reason: paint }]),
+  ]
+  for (const line of lines) expect(line).not.toMatch(/[\u0000-\u001f\u007f-\u009f]/)
+  expect(lines.filter((line) => line.startsWith("forged"))).toEqual([])
+  expect(plainText("one\u0007\ntwo\u001b[1m")).toBe("one \ntwo [1m")
 })

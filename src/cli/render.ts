@@ -35,9 +35,19 @@ export function timeText(ms: number, nowMs: number): string {
   return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} ${clock}`
 }
 
-/** Left-aligned columns. Control characters of titles go: another machine must not paint on this terminal. */
+/** One line without control characters: names and reasons come from other machines, which must not paint on this terminal. */
+export function oneLine(text: string): string {
+  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, " ")
+}
+
+/** The same for a whole text, whose line ends are ours. */
+export function plainText(text: string): string {
+  return text.split("\n").map(oneLine).join("\n")
+}
+
+/** Left-aligned columns. */
 export function table(rows: readonly (readonly string[])[], indent = "  "): string[] {
-  const plain = rows.map((row) => row.map((cell) => cell.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, " ")))
+  const plain = rows.map((row) => row.map(oneLine))
   const widths: number[] = []
   for (const row of plain) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, Bun.stringWidth(cell))))
   return plain.map((row) => {
@@ -50,13 +60,15 @@ export function table(rows: readonly (readonly string[])[], indent = "  "): stri
 export interface MoveWords {
   readonly isEmbedded: boolean
   readonly hostName: string
+  /** What stays was told while it ran. */
+  readonly isLeftSaid: boolean
 }
 
 export function moveText(output: MoveOutput, words: MoveWords): string {
   return [
     ...sessionLines(output.sessions),
-    ...leftLines(output.willNotTravel),
-    ...output.notices.map((notice) => `  ${notice}`),
+    ...(words.isLeftSaid ? [] : leftLines(output.willNotTravel)),
+    ...output.notices.map((notice) => `  ${oneLine(notice)}`),
     ...output.backups
       .filter((ref) => !output.notices.some((notice) => notice.includes(ref)))
       .map((ref) => `  saved first: ${ref}`),
@@ -111,9 +123,10 @@ export function sessionLines(sessions: readonly SessionOutcome[]): string[] {
   )
 }
 
-function leftLines(items: readonly NotTravelling[]): string[] {
+/** What stays behind, in a line. */
+export function leftLines(items: readonly NotTravelling[]): string[] {
   if (items.length === 0) return []
-  const named = items.slice(0, NAMED_AT_MOST).map(({ path, kind, reason }) => `${path} (${reason || kind})`)
+  const named = items.slice(0, NAMED_AT_MOST).map(({ path, kind, reason }) => oneLine(`${path} (${reason || kind})`))
   const more = items.length - named.length
   return [`will not travel: ${named.join(", ")}${more > 0 ? `, and ${more} more (--json names all)` : ""}`]
 }
@@ -138,8 +151,8 @@ export function statusText(output: StatusOutput, nowMs: number): string {
     lines.push(...(handoff.next ?? []).map((command) => `  type: ${command}`))
   }
   lines.push(...output.backups.map(({ ref, createdAtMs }) => `backup: ${ref} (${timeText(createdAtMs, nowMs)})`))
-  lines.push(...output.leftBehind.map((item) => `left behind: ${item}`), ...leftLines(output.willNotTravel))
-  lines.push(...output.notices)
+  lines.push(...output.leftBehind.map((item) => `left behind: ${oneLine(item)}`), ...leftLines(output.willNotTravel))
+  lines.push(...output.notices.map(oneLine))
   return lines.join("\n")
 }
 
@@ -181,7 +194,7 @@ export interface Aftermath {
 export function errorText(error: AppError, after: Aftermath | "unchanged" | null): string {
   const mark = error.code === "interrupted" ? "interrupted" : `✘ ${error.code}: ${error.message}`
   const listed = Object.values(error.details ?? {}).flatMap((value) =>
-    Array.isArray(value) ? value.map(itemText) : [],
+    Array.isArray(value) ? value.map((item) => oneLine(itemText(item))) : [],
   )
   const more = listed.length - NAMED_AT_MOST
   const isSaid = /nothing was changed/i

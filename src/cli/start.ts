@@ -95,8 +95,8 @@ async function fail(context: Context, error: unknown): Promise<number> {
   if (context.isJson) {
     context.out(`${JSON.stringify(errorDocument(known, after))}\n`)
   } else {
-    const { errorText } = await import("./render.ts")
-    context.say(`${errorText(known, after)}\n`)
+    const { errorText, plainText } = await import("./render.ts")
+    context.say(`${plainText(errorText(known, after))}\n`)
   }
   return exitCodeOf(known.code)
 }

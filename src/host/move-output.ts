@@ -59,7 +59,7 @@ function record(tally: Tally, event: StepEvent, nowMs: () => number): void {
       for (const outcome of event.sessions) mergeOutcome(tally, outcome)
       return
     case "left":
-      tally.notTravelling.push(...event.items)
+      noteLeft(tally, event.items)
       return
     case "sent":
       tally.bytesSent += event.bytes
@@ -75,6 +75,12 @@ function record(tally: Tally, event: StepEvent, nowMs: () => number): void {
     case "progress":
       return
   }
+}
+
+/** Said before the move, and once more by the capture, which may know more. */
+function noteLeft(tally: Tally, items: readonly NotTravelling[]): void {
+  const known = new Set(tally.notTravelling.map(({ kind, path }) => `${kind} ${path}`))
+  tally.notTravelling.push(...items.filter(({ kind, path }) => !known.has(`${kind} ${path}`)))
 }
 
 /** What the receiving side says of a session is newer than what the sending side said; a skip stays a skip. */

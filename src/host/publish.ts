@@ -20,7 +20,7 @@ export const UNENCRYPTED =
 /** Notes what a capture found, for the answer. */
 export function tallyTaken(tally: Tally, taken: Taken): void {
   tally.steps({ type: "outcomes", sessions: taken.outcomes })
-  tally.notTravelling.push(...taken.notTravelling)
+  tally.steps({ type: "left", items: taken.notTravelling })
 }
 
 export function takeRequest(

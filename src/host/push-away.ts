@@ -1,10 +1,13 @@
 /** `push --migrate`: opens the hand-off, runs this host's leg, lets the gateway drive the other one, and tells how it ended. */
 import type { Repository } from "../checkpoint/code.ts"
 import { summary } from "../checkpoint/compare.ts"
+import { listStaying } from "../checkpoint/staying.ts"
+import { privateFolder, scratchFolder } from "../lib/files.ts"
+import { join } from "node:path"
 import { repositorySizeBytes } from "../checkpoint/size.ts"
 import { step } from "../lib/steps.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
-import type { HostInfo, WorkspaceView } from "../protocol/gateway-api.ts"
+import type { HostInfo, PreflightAnswer, WorkspaceView } from "../protocol/gateway-api.ts"
 import type { HandoffRow } from "../protocol/handoff.ts"
 import { newHandoffId, type HandoffId } from "../protocol/ids.ts"
 import type { PushRequest } from "../protocol/local-api.ts"
@@ -35,18 +38,7 @@ export interface Away {
 export async function pushAway(daemon: Daemon, runtime: Runtime, away: Away): Promise<MoveOutput> {
   const { repository, request, tally, target, signal } = away
   const { steps } = tally
-  const [checked, words] = await step(steps, "check here", async () =>
-    Promise.all([
-      preflightSource(daemon, away.place, {
-        waitMs: request.waitMs,
-        leaveSessions: request.leaveSessions,
-        signal,
-        notice: (text) => steps({ type: "notice", text }),
-      }),
-      summary(repository),
-    ]),
-  )
-  steps({ type: "notice", text: `workspace ${away.place.name} (${words})` })
+  const checked = await checkHere(daemon, away)
   tally.notices.push(...checked.notices)
   const arriving = {
     bytes: await sizeOf(daemon, away),
@@ -89,6 +81,28 @@ export async function pushAway(daemon: Daemon, runtime: Runtime, away: Away): Pr
   steps({ type: "state", handoff: id, state: opened.handoff.state })
   if (view.workspace.headCheckpoint === null) await preCopy(daemon, runtime, away, place, view, opened.handoff)
   return await finishMove(daemon, runtime, { id, directory: repository.topLevel, tally, signal })
+}
+
+/** This end's checks; what will happen and what stays behind is said before anything does. */
+async function checkHere(daemon: Daemon, away: Away): Promise<PreflightAnswer> {
+  const { repository, request, signal } = away
+  const { steps } = away.tally
+  await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "check")
+  const [checked, words, staying] = await step(steps, "check here", async () =>
+    Promise.all([
+      preflightSource(daemon, away.place, {
+        waitMs: request.waitMs,
+        leaveSessions: request.leaveSessions,
+        signal,
+        notice: (text) => steps({ type: "notice", text }),
+      }),
+      summary(repository),
+      listStaying(repository, scratch.path),
+    ]),
+  )
+  steps({ type: "left", items: staying })
+  steps({ type: "notice", text: `workspace ${away.place.name} (${words})` })
+  return checked
 }
 
 /** Before the agents are stopped, what is there already goes up: the sealed checkpoint then only holds the difference. */

@@ -2,6 +2,9 @@
 import { spawn } from "node:child_process"
 import { open } from "node:fs/promises"
 
+/** A log larger than this begins anew at the next start. */
+const LOG_MAX_BYTES = 1024 * 1024
+
 /**
  * Starts `argv` in a session of its own, in `/`, with its output appended to `logFile` (made with mode 0600). Answers its exit code
  * once it ends; whoever doesn't wait for that may end before it.
@@ -12,6 +15,8 @@ export async function startDetached(
 ): Promise<{ readonly exited: Promise<number> }> {
   const log = await open(options.logFile, "a", 0o600)
   try {
+    await log.chmod(0o600)
+    if ((await log.stat()).size > LOG_MAX_BYTES) await log.truncate(0)
     const [command, ...args] = argv
     const child = spawn(command, args, {
       cwd: "/",
