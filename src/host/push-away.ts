@@ -100,8 +100,8 @@ async function checkHere(daemon: Daemon, away: Away): Promise<PreflightAnswer> {
       listStaying(repository, scratch.path),
     ]),
   )
-  steps({ type: "left", items: staying })
   steps({ type: "notice", text: `workspace ${away.place.name} (${words})` })
+  steps({ type: "left", items: staying })
   return checked
 }
 
