@@ -40,6 +40,8 @@ export interface Quiet {
   readonly idle: readonly (AgentProcess & { readonly agent: string })[]
 }
 
+const SETTLE_MS = 2000
+
 /**
  * Waits until no agent process of the directory is in a turn.
  * @param waitMs how long to wait; null: until they end
@@ -60,7 +62,13 @@ export async function waitForQuiet(
     )
     const processes = found.flat()
     const running = processes.filter((process) => process.state === "running")
-    if (running.length === 0) return { idle: processes }
+    if (running.length === 0) {
+      if (told === "") return { idle: processes }
+      // Seen running: an agent may write once more just after its turn (opencode 1.18.33 does, about 1 s later).
+      told = ""
+      await Bun.sleep(SETTLE_MS)
+      continue
+    }
     const names = running.map((process) => `${process.agent} (pid ${process.pid})`).join(", ")
     if (options.waitMs !== null && performance.now() - startedAt >= options.waitMs) {
       throw new AppError("session_busy", `a turn is running in ${scope.topLevel}: ${names}`, {
