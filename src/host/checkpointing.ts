@@ -3,7 +3,7 @@ import { join } from "node:path"
 import { captureCode } from "../checkpoint/capture.ts"
 import type { Repository } from "../checkpoint/code.ts"
 import { uploadBlobs } from "../client/blob-transfer.ts"
-import { privateFolder, scratchFolder } from "../lib/files.ts"
+import { privateFolder } from "../lib/files.ts"
 import { step, type StepListener } from "../lib/steps.ts"
 import type { BlobRef } from "../protocol/blob.ts"
 import { AppError } from "../protocol/errors.ts"
@@ -14,7 +14,7 @@ import type { SessionOutcome } from "../protocol/output.ts"
 import { MANIFEST_SCHEMA } from "../protocol/version.ts"
 import { openSpool, type Spool } from "../storage/spool.ts"
 import { scopeOf } from "./agents.ts"
-import { workspaceFolder, type Daemon } from "./daemon.ts"
+import { scratchOf, workspaceFolder, type Daemon } from "./daemon.ts"
 import { knownManifestOf } from "./manifests.ts"
 import type { Place } from "./store/host-store.ts"
 
@@ -56,7 +56,7 @@ export async function workspaceSpool(daemon: Daemon, workspace: string): Promise
 /** Captures code and sessions. Nothing leaves the machine; the repository gets objects and `refs/decamp/*` only. */
 export async function takeCheckpoint(daemon: Daemon, request: TakeRequest, steps: StepListener): Promise<Taken> {
   const { place, repository } = request
-  await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "capture")
+  await using scratch = await scratchOf(daemon, "capture")
   const spool =
     request.dryRun === true
       ? await openSpool(await privateFolder(join(scratch.path, "spool")))

@@ -1,5 +1,6 @@
 /** What every part of the host daemon is given. Wired in start.ts. */
 import { join } from "node:path"
+import { privateFolder, scratchFolder } from "../lib/files.ts"
 import type { HostApi, UserApi } from "../client/gateway-client.ts"
 import type { HostFacts } from "../handoff/host.ts"
 import type { AgentRegistry } from "./agents.ts"
@@ -32,4 +33,9 @@ export function workspaceFolder(daemon: Daemon, workspace: string): string {
 /** Files of one unfinished hand-off: undo of sessions, captured manifest. */
 export function handoffFolder(daemon: Daemon, handoff: string): string {
   return join(daemon.stateFolder, "handoffs", handoff)
+}
+
+/** A new private folder for one piece of work, removed when it is disposed of. */
+export async function scratchOf(daemon: Daemon, name: string): ReturnType<typeof scratchFolder> {
+  return await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), name)
 }

@@ -1,5 +1,4 @@
 /** Each effect of the hand-off core as the I/O that it stands for. */
-import { join } from "node:path"
 import { rm } from "node:fs/promises"
 import { backupCode, dropBackup } from "../checkpoint/backup.ts"
 import { baseOf, recordBase } from "../checkpoint/base.ts"
@@ -7,7 +6,7 @@ import { saveLeft } from "../checkpoint/left.ts"
 import { openRepository } from "../checkpoint/repository.ts"
 import type { Effect, HostEvent, StageWord } from "../handoff/host.ts"
 import { wordFor } from "../handoff/words.ts"
-import { privateFolder, scratchFolder } from "../lib/files.ts"
+import { privateFolder } from "../lib/files.ts"
 import { step } from "../lib/steps.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import type { HandoffAnswer } from "../protocol/gateway-api.ts"
@@ -15,7 +14,7 @@ import type { HostJournal, Word } from "../protocol/handoff.ts"
 import { checkpointIdSchema, type HandoffId, type WorkspaceId } from "../protocol/ids.ts"
 import { scopeOf, waitForQuiet } from "./agents.ts"
 import { takeAndUpload, workspaceSpool, type Context } from "./checkpointing.ts"
-import { handoffFolder, type Daemon } from "./daemon.ts"
+import { scratchOf, handoffFolder, type Daemon } from "./daemon.ts"
 import { fetchManifest, readHandoffManifest, saveHandoffManifest, saveKnownManifest } from "./manifests.ts"
 import { STOP_STEP } from "./move-output.ts"
 import { checkDisk, divergence } from "./preflight.ts"
@@ -161,24 +160,26 @@ async function send(
 ): Promise<Carried> {
   const { id, request, epoch } = effect
   const { incarnation } = daemon.identity
+  // Only the gateway's own no is a refusal: what fails here is told as it is.
+  if (request === "live") await becomeLive(daemon, workspace, id, context)
+  let answer: HandoffAnswer
   try {
-    if (request === "live") await becomeLive(daemon, workspace, id, context)
-    const answer = await step(context.steps, `tell gateway: ${request}`, async () => {
+    answer = await step(context.steps, `tell gateway: ${request}`, async () => {
       if (request === "abandon") return await abandonAsUser(daemon, id)
       if (request !== "sealed") return await daemon.gateway.plainStep(id, request, { workspace, incarnation, epoch })
       const manifest = await readHandoffManifest(daemon, id)
       const { checkpoint, parent } = manifest
       return await daemon.gateway.checkpointStep(id, "sealed", { workspace, incarnation, epoch, checkpoint, parent })
     })
-    if (request === "sealed") await sealedHere(daemon, workspace, id)
-    if (request === "live") await forget(daemon, id)
-    context.steps({ type: "state", handoff: id, state: answer.handoff.state })
-    return {
-      completions: [...news(daemon, answer, request === "release"), { event: { event: "acknowledged", id, request } }],
-      failure: null,
-    }
   } catch (error) {
     return refusedBy(toAppError(error), effect)
+  }
+  if (request === "sealed") await sealedHere(daemon, workspace, id)
+  if (request === "live") await forget(daemon, id)
+  context.steps({ type: "state", handoff: id, state: answer.handoff.state })
+  return {
+    completions: [...news(daemon, answer, request === "release"), { event: { event: "acknowledged", id, request } }],
+    failure: null,
   }
 }
 
@@ -237,7 +238,7 @@ async function backup(daemon: Daemon, word: StageWord, context: Context): Promis
     manifest.blobs.reduce((sum, blob) => sum + blob.plainSize, 0),
   )
   const isClean = (await divergence(daemon, directory, manifest.code)) === null
-  await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "backup")
+  await using scratch = await scratchOf(daemon, "backup")
   const saved = await backupCode({
     directory,
     code: manifest.code,
@@ -274,7 +275,6 @@ async function apply(
     leaveSessions: leg.leaveSessions,
     steps: context.steps,
   })
-  daemon.store.saveLeg(effect.id, { ...leg, outcomes: [...arrived.outcomes] })
   context.steps({ type: "outcomes", sessions: arrived.outcomes })
   context.steps({ type: "received", bytes: arrived.bytesReceived })
   return completed({ event: "applied", id: effect.id, isVerified: true })
@@ -333,7 +333,7 @@ async function restore(daemon: Daemon, workspace: WorkspaceId, id: HandoffId, co
 async function saveWhatIsLeft(daemon: Daemon, workspace: WorkspaceId, effect: EffectOf<"save-left">): Promise<Carried> {
   const place = daemon.store.place(workspace)
   if (effect.id !== null || place === null || (await isAbsentOrEmpty(place.directory))) return NOTHING
-  await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "left")
+  await using scratch = await scratchOf(daemon, "left")
   const ref = await saveLeft(await openRepository(place.directory), effect.epoch, scratch.path)
   daemon.log("the workspace was taken over; what was here is saved", { workspace, ref })
   return NOTHING

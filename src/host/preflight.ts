@@ -1,19 +1,19 @@
 /** What both ends check before anything is uploaded. */
 import { access, constants, statfs } from "node:fs/promises"
-import { dirname, join } from "node:path"
+import { dirname } from "node:path"
 import { readBase } from "../checkpoint/base.ts"
 import type { Differences } from "../checkpoint/code.ts"
 import { differences, isClean } from "../checkpoint/compare.ts"
 import { requireGit } from "../checkpoint/require-git.ts"
 import { openRepository, unsupportedState } from "../checkpoint/repository.ts"
-import { isMissing, privateFolder, scratchFolder } from "../lib/files.ts"
+import { isMissing } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { PreflightAnswer, PreflightRequest } from "../protocol/gateway-api.ts"
 import type { WorkspaceId } from "../protocol/ids.ts"
 import type { CodePart, Manifest } from "../protocol/manifest.ts"
 import type { AgentSession } from "../agents/agent.ts"
 import { idleNotices, scopeOf, waitForQuiet, type HostAgent } from "./agents.ts"
-import type { Daemon } from "./daemon.ts"
+import { scratchOf, type Daemon } from "./daemon.ts"
 import { EMPTY_LEG, type Place } from "./store/host-store.ts"
 import { isAbsentOrEmpty, targetDirectory } from "./target-leg.ts"
 
@@ -218,7 +218,7 @@ export async function divergence(
   if (await isAbsentOrEmpty(directory)) return null
   const repository = await openRepository(directory)
   const base = await readBase(repository)
-  await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "compare")
+  await using scratch = await scratchOf(daemon, "compare")
   const found = await differences(repository, base, scratch.path, incoming)
   return isClean(found) ? null : found
 }

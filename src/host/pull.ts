@@ -5,7 +5,6 @@ import { backupCode } from "../checkpoint/backup.ts"
 import type { Repository } from "../checkpoint/code.ts"
 import { openRepository } from "../checkpoint/repository.ts"
 import { unknownJournal } from "../handoff/host.ts"
-import { privateFolder, scratchFolder } from "../lib/files.ts"
 import { step } from "../lib/steps.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { WorkspaceView } from "../protocol/gateway-api.ts"
@@ -13,7 +12,7 @@ import { newHandoffId } from "../protocol/ids.ts"
 import type { PullRequest } from "../protocol/local-api.ts"
 import type { Manifest } from "../protocol/manifest.ts"
 import type { MoveOutput } from "../protocol/output.ts"
-import type { Daemon } from "./daemon.ts"
+import { scratchOf, type Daemon } from "./daemon.ts"
 import { fetchManifest } from "./manifests.ts"
 import { moveOutput, type Tally } from "./move-output.ts"
 import { needsOf, preflightTarget } from "./preflight.ts"
@@ -206,7 +205,7 @@ async function pullCode(
     listStaying(view, manifest, tally)
     return moveOutput({ result: "nothing_new", view, directory: place.directory }, tally)
   }
-  await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "pull")
+  await using scratch = await scratchOf(daemon, "pull")
   const backup = await backupCode({
     directory: place.directory,
     code: manifest.code,

@@ -2,8 +2,6 @@
 import type { Repository } from "../checkpoint/code.ts"
 import { summary } from "../checkpoint/compare.ts"
 import { listStaying } from "../checkpoint/staying.ts"
-import { privateFolder, scratchFolder } from "../lib/files.ts"
-import { join } from "node:path"
 import { repositorySizeBytes } from "../checkpoint/size.ts"
 import { step } from "../lib/steps.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
@@ -14,7 +12,7 @@ import type { PushRequest } from "../protocol/local-api.ts"
 import type { MoveOutput } from "../protocol/output.ts"
 import { advance } from "./advance.ts"
 import { afterFailure } from "./after-failure.ts"
-import type { Daemon } from "./daemon.ts"
+import { scratchOf, type Daemon } from "./daemon.ts"
 import { knownManifestOf } from "./manifests.ts"
 import { handoffOutput, type Tally } from "./move-output.ts"
 import { preflightSource } from "./preflight.ts"
@@ -87,7 +85,7 @@ export async function pushAway(daemon: Daemon, runtime: Runtime, away: Away): Pr
 async function checkHere(daemon: Daemon, away: Away): Promise<PreflightAnswer> {
   const { repository, request, signal } = away
   const { steps } = away.tally
-  await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "check")
+  await using scratch = await scratchOf(daemon, "check")
   const [checked, words, staying] = await step(steps, "check here", async () =>
     Promise.all([
       preflightSource(daemon, away.place, {

@@ -1,5 +1,4 @@
 /** `status` and `sessions`: what a person wants to know about the workspace of a directory. Changes nothing. */
-import { join } from "node:path"
 import { listBackups } from "../checkpoint/backup.ts"
 import { readBase } from "../checkpoint/base.ts"
 import type { Repository } from "../checkpoint/code.ts"
@@ -10,7 +9,6 @@ import { unsupportedState } from "../checkpoint/repository.ts"
 import { isLiveOwner, unknownJournal } from "../handoff/host.ts"
 import { nextStep, type NextStep } from "../handoff/next-step.ts"
 import { isSettled } from "../handoff/record.ts"
-import { privateFolder, scratchFolder } from "../lib/files.ts"
 import type { z } from "zod"
 import type { BlobSink } from "../protocol/blob.ts"
 import { AppError } from "../protocol/errors.ts"
@@ -20,7 +18,7 @@ import type { CodePart } from "../protocol/manifest.ts"
 import type { sessionsOutputSchema, StatusOutput } from "../protocol/output.ts"
 import { OUTPUT_SCHEMA } from "../protocol/version.ts"
 import { scopeOf } from "./agents.ts"
-import type { Daemon } from "./daemon.ts"
+import { scratchOf, type Daemon } from "./daemon.ts"
 import type { Place } from "./store/host-store.ts"
 import { locate, locateWorkspace, userGateway } from "./workspace.ts"
 
@@ -138,7 +136,7 @@ function hereOf(daemon: Daemon, view: WorkspaceView): StatusOutput["here"] {
 }
 
 async function directoryFacts(daemon: Daemon, repository: Repository, place: Place): Promise<Partial<StatusOutput>> {
-  await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "status")
+  await using scratch = await scratchOf(daemon, "status")
   const base = await readBase(repository)
   const unsupported = await unsupportedState(repository)
   const now =

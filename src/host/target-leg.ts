@@ -6,14 +6,14 @@ import { restoreBackup } from "../checkpoint/backup.ts"
 import type { Backup } from "../checkpoint/code.ts"
 import { openRepository } from "../checkpoint/repository.ts"
 import { verifyCode } from "../checkpoint/verify.ts"
-import { isMissing, privateFolder, scratchFolder } from "../lib/files.ts"
+import { isMissing } from "../lib/files.ts"
 import { step, type StepListener } from "../lib/steps.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { HandoffId, WorkspaceId } from "../protocol/ids.ts"
 import type { CodePart, Manifest } from "../protocol/manifest.ts"
 import type { SessionOutcome } from "../protocol/output.ts"
 import { scopeOf } from "./agents.ts"
-import { handoffFolder, type Daemon } from "./daemon.ts"
+import { scratchOf, handoffFolder, type Daemon } from "./daemon.ts"
 import { readKnownManifest } from "./manifests.ts"
 import { receive } from "./receiving.ts"
 import type { Leg, Place } from "./store/host-store.ts"
@@ -68,7 +68,7 @@ export interface Arrived {
 /** Applies code and sessions of a checkpoint into a directory and verifies both. May be run again after a crash. */
 export async function applyCheckpoint(daemon: Daemon, arrival: Arrival): Promise<Arrived> {
   const { manifest, place, steps } = arrival
-  await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "apply")
+  await using scratch = await scratchOf(daemon, "apply")
   const base = await readKnownManifest(daemon, manifest.workspace)
   const scope = arrival.leaveSessions ? null : { ...NO_REPOSITORY, env: place.env, topLevel: place.directory }
   const { access } = arrival
@@ -150,7 +150,7 @@ export async function restoreTarget(
   },
 ): Promise<string | null> {
   const { handoff, place, backup, code, steps } = restore
-  await using scratch = await scratchFolder(await privateFolder(join(daemon.stateFolder, "scratch")), "restore")
+  await using scratch = await scratchOf(daemon, "restore")
   await step(steps, "undo sessions", async () => {
     for (const agent of daemon.agents.all) {
       const record = join(undoFolder(daemon, handoff), agent.name)

@@ -17,7 +17,6 @@ import {
   type HandoffId,
   type WorkspaceId,
 } from "../../protocol/ids.ts"
-import { sessionOutcomeSchema } from "../../protocol/output.ts"
 
 const identitySchema = z.object({ host: hostIdSchema, incarnation: incarnationSchema, name: nameSchema })
 export type HostIdentity = z.infer<typeof identitySchema>
@@ -42,7 +41,6 @@ const legSchema = z.object({
   env: z.record(z.string(), z.string()).nullable(),
   leaveSessions: z.boolean(),
   waitMs: z.int().nullable(),
-  outcomes: z.array(sessionOutcomeSchema),
   /** Target: what the directory was before it was written. */
   backup: backupSchema.nullable(),
   /** Target: the backup holds nothing that a checkpoint has not. */
@@ -56,7 +54,6 @@ export const EMPTY_LEG: Leg = {
   env: null,
   leaveSessions: false,
   waitMs: 0,
-  outcomes: [],
   backup: null,
   isBackupSpare: false,
 }
