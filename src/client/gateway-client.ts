@@ -6,11 +6,15 @@ import {
   blobPlanAnswerSchema,
   type blobPlanRequestSchema,
   blobUrlsAnswerSchema,
+  checkpointListSchema,
+  lineageAnswerSchema,
   type blobUrlsRequestSchema,
   type checkpointStepRequestSchema,
   commitAnswerSchema,
   type commitRequestSchema,
   type createWorkspaceRequestSchema,
+  type findCheckpointsRequestSchema,
+  type lineageRequestSchema,
   damagedAnswerSchema,
   type damagedRequestSchema,
   execPlanSchema,
@@ -28,6 +32,8 @@ import {
   registerHostAnswerSchema,
   type registerHostRequestSchema,
   workspaceViewSchema,
+  type CheckpointList,
+  type CheckpointView,
   type HandoffAnswer,
   type HostInfo,
   type HostWork,
@@ -56,6 +62,12 @@ export interface UserApi {
   createWorkspace(request: z.input<typeof createWorkspaceRequestSchema>): Promise<WorkspaceView>
   /** By id or name. @throws {AppError} unknown_workspace */
   workspace(idOrName: string): Promise<WorkspaceView>
+  /** Newest first, with a cap. @throws {AppError} unknown_workspace */
+  checkpoints(idOrName: string): Promise<CheckpointList>
+  /** Checkpoints of a workspace whose id begins so; as many as are told at most. */
+  findCheckpoints(request: z.input<typeof findCheckpointsRequestSchema>): Promise<CheckpointView[]>
+  /** Whether one checkpoint is another, or one of its ancestors. */
+  isAncestor(request: z.input<typeof lineageRequestSchema>): Promise<boolean>
   /** Waits for turns to end as long as `preflight.leaving.waitMs` says. */
   open(request: z.input<typeof openRequestSchema>, signal?: AbortSignal): Promise<z.infer<typeof openAnswerSchema>>
   handoff(id: HandoffId): Promise<HandoffAnswer>
@@ -91,6 +103,11 @@ export interface HostApi {
     checkpoint: CheckpointId,
     request: z.input<typeof blobUrlsRequestSchema>,
   ): Promise<z.infer<typeof blobUrlsAnswerSchema>>
+  /**
+   * Whether one checkpoint of a workspace is another, or one of its ancestors; `descendant` null: the newest one.
+   * @throws {AppError} not_found when this host never owned the workspace and takes part in no hand-off of it
+   */
+  isAncestor(request: z.input<typeof lineageRequestSchema>): Promise<boolean>
   /** copying, sealed: by the source. */
   checkpointStep(id: HandoffId, name: "copying" | "sealed", request: CheckpointStep): Promise<HandoffAnswer>
   /**
@@ -105,6 +122,7 @@ export interface HostApi {
 
 const nothingSchema = z.object({})
 const hostListSchema = z.object({ hosts: z.array(hostInfoSchema) })
+const checkpointsFoundSchema = checkpointListSchema.pick({ checkpoints: true })
 const workspaceListSchema = z.object({ workspaces: z.array(workspaceViewSchema) })
 
 /** A local host is set up and started, or a preflight waits for turns: longer than an ordinary request. */
@@ -147,6 +165,11 @@ export function userApi(fetcher: Fetcher): UserApi {
     workspaces: async () => (await get("/user/workspaces", workspaceListSchema)).workspaces,
     createWorkspace: async (request) => await post("/user/workspaces", request, workspaceViewSchema),
     workspace: async (idOrName) => await get(`/user/workspaces/${encodeURIComponent(idOrName)}`, workspaceViewSchema),
+    checkpoints: async (idOrName) =>
+      await get(`/user/workspaces/${encodeURIComponent(idOrName)}/checkpoints`, checkpointListSchema),
+    findCheckpoints: async (request) =>
+      (await post("/user/checkpoints/find", request, checkpointsFoundSchema)).checkpoints,
+    isAncestor: async (request) => (await post("/user/checkpoints/lineage", request, lineageAnswerSchema)).isAncestor,
     open: async (request, signal) => await waiting("/user/handoffs", request, openAnswerSchema, signal),
     handoff: async (id) => await get(`/user/handoffs/${id}`, handoffAnswerSchema),
     drive: async (id, listener, signal) =>
@@ -181,6 +204,7 @@ export function hostApi(fetcher: Fetcher): HostApi {
     planBlobs: async (request) => await post("/host/blobs/plan", request, blobPlanAnswerSchema),
     checkpointUrls: async (checkpoint, request) =>
       await post(`/host/checkpoints/${checkpoint}/urls`, request, blobUrlsAnswerSchema),
+    isAncestor: async (request) => (await post("/host/checkpoints/lineage", request, lineageAnswerSchema)).isAncestor,
     checkpointStep: stepTo,
     plainStep: stepTo,
     reportDamaged: async (id, request) =>

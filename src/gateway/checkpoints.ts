@@ -6,19 +6,25 @@ import type { BlobId, CheckpointId, TenantId, WorkspaceId } from "../protocol/id
 import { MANIFEST_MAX_BYTES, manifestSchema, type Manifest } from "../protocol/manifest.ts"
 import type { z } from "zod"
 import type { BlobStore, Presigner } from "../storage/blob-store.ts"
+import { countsOf, type CheckpointCounts } from "./history.ts"
 import { blobKey, blobPrefix, manifestKey } from "../storage/keys.ts"
 
 /** How long an address may be used. A transfer that has begun isn't cut off. */
 const URL_MS = 3_600_000
 
+/** `problem`: what is wrong with it, in words. */
+export type Inspected =
+  | { readonly problem: string; readonly counts: null }
+  | { readonly problem: null; readonly counts: CheckpointCounts }
+
 export interface Checkpoints {
-  /** What is wrong with an offered checkpoint, in words; null when it is whole. One listing, no request per blob. */
-  problem(
+  /** Whether an offered checkpoint is whole, and what it adds. One listing, no request per blob. */
+  inspect(
     tenant: TenantId,
     workspace: WorkspaceId,
     offered: Omit<OfferedCheckpoint, "blobsVerified">,
     creator: HostIdentity,
-  ): Promise<string | null>
+  ): Promise<Inspected>
   /** @throws {AppError} too_large */
   plan(tenant: TenantId, request: z.infer<typeof blobPlanRequestSchema>): Promise<z.infer<typeof blobPlanAnswerSchema>>
   /** Addresses of a checkpoint's manifest and of those blobs that it names. @throws {AppError} damaged_data, not_found */
@@ -41,10 +47,14 @@ export interface CheckpointParts {
 export function checkpoints(parts: CheckpointParts): Checkpoints {
   const { store, presigner, nowMs } = parts
   return {
-    problem: async (tenant, workspace, offered, creator) => {
+    async inspect(tenant, workspace, offered, creator) {
       const manifest = await readManifest(store, tenant, workspace, offered.id)
-      if (typeof manifest === "string") return manifest
-      return strangerProblem(manifest, workspace, offered, creator) ?? (await missingBlob(store, tenant, manifest))
+      if (typeof manifest === "string") return { problem: manifest, counts: null }
+      const problem =
+        strangerProblem(manifest, workspace, offered, creator) ?? (await missingBlob(store, tenant, manifest))
+      if (problem !== null) return { problem, counts: null }
+      const parent = manifest.parent === null ? null : await readManifest(store, tenant, workspace, manifest.parent)
+      return { problem: null, counts: countsOf(manifest, typeof parent === "string" ? "unreadable" : parent) }
     },
     async plan(tenant, request) {
       const { workspace, checkpoint, manifestSize } = request

@@ -243,6 +243,8 @@ describe("a host's token", () => {
         eve.api.commit({ ...say, checkpoint: what, parent: null, kind: "live" }),
         eve.api.planBlobs({ ...say, checkpoint: what, manifestSize: 10, blobs: [] }),
         eve.api.checkpointUrls(what, { workspace: at, blobs: [] }),
+        eve.api.isAncestor({ workspace: at, ancestor: what, descendant: what }),
+        eve.api.isAncestor({ workspace: at, ancestor: what, descendant: null }),
         eve.api.checkpointStep(id, "sealed", { ...say, checkpoint: what, parent: null }),
         ...(["staged", "flip", "live", "done", "release", "undone"] as const).map((name) =>
           eve.api.plainStep(id, name, say),

@@ -16,6 +16,8 @@ import {
 } from "../protocol/ids.ts"
 import type { BlobStore } from "../storage/blob-store.ts"
 import { ownerKey } from "../storage/keys.ts"
+import type { Inspected } from "./checkpoints.ts"
+import { saveCounts } from "./history.ts"
 import { refusalError } from "./refusals.ts"
 import { findHandoff, loadRecord, saveRecord, type Named } from "./store/records.ts"
 import type { GatewayDatabase } from "./store/schema.ts"
@@ -37,9 +39,10 @@ export interface Ownership {
   find(tenant: TenantId, id: HandoffId): Promise<HandoffRow | null>
   /**
    * Judges one request and writes its effect. A flip is witnessed before this answers.
+   * @param found what the store says of a checkpoint that the request brings; null: nothing was looked for
    * @throws {AppError} unknown_workspace; the refusal of the core
    */
-  judge(tenant: TenantId, workspace: WorkspaceId, request: Request, problem?: string | null): Promise<Answer>
+  judge(tenant: TenantId, workspace: WorkspaceId, request: Request, found?: Inspected | null): Promise<Answer>
   /** What the core would say, without writing anything. */
   ask(tenant: TenantId, workspace: WorkspaceId, request: Request): Promise<Decision>
   /** Writes the owner object of a flipped row and records that it is there. */
@@ -64,9 +67,9 @@ export function ownership(parts: OwnershipParts): Ownership {
       if (record === null) throw unknownWorkspace(workspace)
       return decide(record, request, { nowMs: nowMs() })
     },
-    async judge(tenant, workspace, request, problem = null) {
-      const decision = await decideAndWrite(parts, tenant, workspace, request)
-      if (decision.kind === "refused") throw refusalError(decision, problem)
+    async judge(tenant, workspace, request, found = null) {
+      const decision = await decideAndWrite(parts, tenant, workspace, request, found)
+      if (decision.kind === "refused") throw refusalError(decision, found?.problem ?? null)
       if (request.request !== "flip") return decision.answer
       await witness(parts, tenant, workspace, request.id)
       return await answered(decideAndWrite(parts, tenant, workspace, request))
@@ -81,12 +84,16 @@ async function decideAndWrite(
   tenant: TenantId,
   workspace: WorkspaceId,
   request: Request,
+  found: Inspected | null = null,
 ): Promise<Decision> {
   return await db.transaction().execute(async (transaction) => {
     const record = await loadRecord(transaction, tenant, workspace, namedIn(request))
     if (record === null) throw unknownWorkspace(workspace)
     const decision = decide(record, request, { nowMs: nowMs() })
     if (decision.kind === "accepted") await saveRecord(transaction, tenant, record, decision.record)
+    const brought = decision.kind === "accepted" ? (namedIn(request).checkpoint ?? null) : null
+    const counts = found?.counts ?? null
+    if (brought !== null && counts !== null) await saveCounts(transaction, tenant, workspace, brought, counts)
     return decision
   })
 }

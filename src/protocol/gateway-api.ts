@@ -97,6 +97,51 @@ export const workspaceViewSchema = z.object({
 })
 export type WorkspaceView = z.infer<typeof workspaceViewSchema>
 
+// --- history -------------------------------------------------------------------------------------------------------------------
+
+/** A list of checkpoints has at most so many; older ones are still found by id. */
+export const CHECKPOINTS_LISTED_MAX = 1000
+/** More checkpoints than this with one prefix are not told one by one. */
+export const CHECKPOINTS_FOUND_MAX = 10
+
+export const checkpointViewSchema = z.object({
+  checkpoint: checkpointRowSchema,
+  creatorName: nameSchema,
+  /** Bytes in the store of everything that its manifest names; null here and below: it was taken before these were recorded. */
+  storedBytes: z.int().nonnegative().nullable(),
+  /** Of these, bytes that its parent does not name. */
+  newBytes: z.int().nonnegative().nullable(),
+  sessionCount: z.int().nonnegative().nullable(),
+  /** Sessions that came, went, or grew since its parent. */
+  sessionsChanged: z.int().nonnegative().nullable(),
+})
+export type CheckpointView = z.infer<typeof checkpointViewSchema>
+
+/** GET /user/workspaces/:name/checkpoints: newest first. */
+export const checkpointListSchema = z.object({
+  checkpoints: z.array(checkpointViewSchema).max(CHECKPOINTS_LISTED_MAX),
+  /** There are older ones. */
+  isCut: z.boolean(),
+})
+export type CheckpointList = z.infer<typeof checkpointListSchema>
+
+/** POST /user/checkpoints/find: those whose id begins so, newest first, {@link CHECKPOINTS_FOUND_MAX} at most. */
+export const findCheckpointsRequestSchema = z.object({
+  workspace: workspaceIdSchema,
+  prefix: z.string().regex(/^cp_[0-9a-f]{6,24}$/),
+})
+
+/** POST /user/checkpoints/lineage, and /host/checkpoints/lineage for a workspace that is or was the host's affair. */
+export const lineageRequestSchema = z.object({
+  workspace: workspaceIdSchema,
+  /** One that the gateway does not know is nobody's ancestor. */
+  ancestor: checkpointIdSchema,
+  /** Null: the newest of the workspace. */
+  descendant: checkpointIdSchema.nullable(),
+})
+/** True when both are the same checkpoint, or parent links lead from the descendant to the ancestor. */
+export const lineageAnswerSchema = z.object({ isAncestor: z.boolean() })
+
 // --- hand-offs, as a client ----------------------------------------------------------------------------------------------------
 
 /** POST /user/handoffs. The gateway asks a target or source that it can call for its own preflight before the row is made. */

@@ -8,6 +8,7 @@ import {
   commitRequestSchema,
   damagedRequestSchema,
   hostReportRequestSchema,
+  lineageRequestSchema,
   plainStepRequestSchema,
   type HandoffAnswer,
   type HostWork,
@@ -22,6 +23,8 @@ import {
 } from "../../protocol/ids.ts"
 import { AppError } from "../../protocol/errors.ts"
 import { idOf, type Asked, type AskingHost, type Route } from "../app.ts"
+import type { Inspected } from "../checkpoints.ts"
+import { isAncestor } from "../history.ts"
 import { notFound } from "../refusals.ts"
 import type { Services } from "../services.ts"
 import { handoffsOfHost, workspacesEverOwned } from "../store/records.ts"
@@ -99,10 +102,10 @@ function checkpointRoutes(services: Services): readonly Route<AskingHost>[] {
       async answer({ who, json }) {
         const request = await json(commitRequestSchema)
         await refuseStranger(services, who, request.workspace)
-        const { offered, problem } = await offer(services, who, { ...request, id: request.checkpoint })
+        const { offered, found } = await offer(services, who, { ...request, id: request.checkpoint })
         const by = { host: who.host, incarnation: request.incarnation }
         const commit = { request: "commit", by, epoch: request.epoch, checkpoint: offered } as const
-        const { workspace } = await ownership.judge(who.tenant, request.workspace, commit, problem)
+        const { workspace } = await ownership.judge(who.tenant, request.workspace, commit, found)
         return { head: workspace.headCheckpoint, workspace }
       },
     },
@@ -114,6 +117,15 @@ function checkpointRoutes(services: Services): readonly Route<AskingHost>[] {
         const checkpoint = idOf(checkpointIdSchema, params["id"])
         if (!(await mayRead(services, who, workspace, checkpoint))) throw notFound()
         return await checkpoints.urls(who.tenant, workspace, checkpoint, blobs)
+      },
+    },
+    {
+      method: "POST",
+      path: "/checkpoints/lineage",
+      async answer({ who, json }) {
+        const asked = await json(lineageRequestSchema)
+        await refuseStranger(services, who, asked.workspace)
+        return { isAncestor: await isAncestor(services, who.tenant, asked) }
       },
     },
     {
@@ -147,10 +159,10 @@ function stepRoutes(services: Services): readonly Route<AskingHost>[] {
         const body = await asked.json(checkpointStepRequestSchema)
         const row = await rowFor(services, asked, body.workspace)
         const kind = request === "sealed" ? "sealed" : "live"
-        const { offered, problem } = await offer(services, who, { ...body, id: body.checkpoint, kind })
+        const { offered, found } = await offer(services, who, { ...body, id: body.checkpoint, kind })
         const by = { host: who.host, incarnation: body.incarnation }
         const step = { request, id: row.id, by, epoch: body.epoch, checkpoint: offered }
-        return shown(await ownership.judge(who.tenant, row.workspace, step, problem))
+        return shown(await ownership.judge(who.tenant, row.workspace, step, found))
       },
     })),
     ...PLAIN_STEPS.map((request) => ({
@@ -232,12 +244,12 @@ async function offer(
   { ownership, checkpoints }: Services,
   who: AskingHost,
   given: Omit<OfferedCheckpoint, "blobsVerified"> & Pick<HostIdentity, "incarnation"> & { workspace: WorkspaceId },
-): Promise<{ offered: OfferedCheckpoint; problem: string | null }> {
+): Promise<{ offered: OfferedCheckpoint; found: Inspected | null }> {
   const { id, epoch, parent, kind, workspace, incarnation } = given
   const record = await ownership.load(who.tenant, workspace, { checkpoint: id })
   const isKnown = record?.checkpoints.get(id)?.committed === true
   const offered = { id, epoch, parent, kind }
   const creator = { host: who.host, incarnation }
-  const problem = isKnown ? null : await checkpoints.problem(who.tenant, workspace, offered, creator)
-  return { offered: { ...offered, blobsVerified: problem === null }, problem }
+  const found = isKnown ? null : await checkpoints.inspect(who.tenant, workspace, offered, creator)
+  return { offered: { ...offered, blobsVerified: found === null || found.problem === null }, found }
 }

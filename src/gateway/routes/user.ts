@@ -6,6 +6,8 @@ import {
   addHostRequestSchema,
   blobUrlsRequestSchema,
   createWorkspaceRequestSchema,
+  findCheckpointsRequestSchema,
+  lineageRequestSchema,
   openRequestSchema,
   preflightRequestSchema,
   reclaimRequestSchema,
@@ -26,6 +28,7 @@ import { visibleRow, visibleWorkspace } from "../../handoff/record.ts"
 import type { Answer, HostIdentity } from "../../handoff/request.ts"
 import { idOf, type Asked, type Route, type User } from "../app.ts"
 import { freeName } from "../hosts.ts"
+import { checkpointList, findCheckpoints, isAncestor } from "../history.ts"
 import { openHandoff } from "../opening.ts"
 import { unknownWorkspace } from "../ownership.ts"
 import { notFound } from "../refusals.ts"
@@ -102,6 +105,30 @@ function workspaceRoutes(services: Services): readonly Route<User>[] {
       method: "GET",
       path: "/workspaces/:name",
       answer: async ({ who, params }) => await viewOf(services, who.tenant, idOf(nameSchema, params["name"])),
+    },
+    {
+      method: "GET",
+      path: "/workspaces/:name/checkpoints",
+      async answer({ who, params }) {
+        const { workspace } = await viewOf(services, who.tenant, idOf(nameSchema, params["name"]))
+        return await checkpointList(services.db, who.tenant, workspace.id, await services.hosts.everyone(who.tenant))
+      },
+    },
+    {
+      method: "POST",
+      path: "/checkpoints/find",
+      async answer({ who, json }) {
+        const { workspace, prefix } = await json(findCheckpointsRequestSchema)
+        const hosts = await services.hosts.everyone(who.tenant)
+        return { checkpoints: await findCheckpoints(services.db, who.tenant, workspace, prefix, hosts) }
+      },
+    },
+    {
+      method: "POST",
+      path: "/checkpoints/lineage",
+      async answer({ who, json }) {
+        return { isAncestor: await isAncestor(services, who.tenant, await json(lineageRequestSchema)) }
+      },
     },
     {
       method: "POST",

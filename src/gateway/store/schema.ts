@@ -57,6 +57,11 @@ export interface CheckpointTable extends Owned {
   kind: string
   committed: number
   created_at_ms: number
+  /** Sizes and counts of the manifest, as gateway/history.ts explains them; null: taken before they were recorded. */
+  stored_bytes: number | null
+  new_bytes: number | null
+  session_count: number | null
+  sessions_changed: number | null
 }
 
 export interface HandoffTable extends Owned {
@@ -106,6 +111,19 @@ export type GatewayDatabase = Kysely<GatewayTables>
 /** Forward only: a migration that was released never changes; a new one is added. */
 export const MIGRATIONS: Record<string, Migration> = {
   "0001-first": { up: first },
+  "0002-history": { up: history },
+}
+
+/** What a list of checkpoints tells of each. Rows that are there already stay without: null means that nobody counted. */
+async function history(db: Kysely<unknown>): Promise<void> {
+  for (const name of ["stored_bytes", "new_bytes", "session_count", "sessions_changed"]) {
+    await db.schema.alterTable("checkpoints").addColumn(name, "bigint").execute()
+  }
+  await db.schema
+    .createIndex("checkpoints_time")
+    .on("checkpoints")
+    .columns(["tenant", "workspace", "created_at_ms"])
+    .execute()
 }
 
 async function first(db: Kysely<unknown>): Promise<void> {
