@@ -2,17 +2,24 @@
 import type { z } from "zod"
 import {
   helloSchema,
+  type diffRequestSchema,
+  type pruneRequestSchema,
   type pullRequestSchema,
   type pushRequestSchema,
   type reclaimLocalRequestSchema,
+  type restoreRequestSchema,
   type sessionExportRequestSchema,
   type sessionImportRequestSchema,
   type stopRequestSchema,
   type workspaceRequestSchema,
 } from "../protocol/local-api.ts"
 import {
+  diffOutputSchema,
   handoffOutputSchema,
+  logOutputSchema,
   moveOutputSchema,
+  pruneOutputSchema,
+  restoreOutputSchema,
   sessionFileOutputSchema,
   sessionsOutputSchema,
   statusOutputSchema,
@@ -40,6 +47,18 @@ export interface LocalClient {
     signal?: AbortSignal,
   ): Promise<Move>
   status(request: WorkspaceRequest): Promise<z.infer<typeof statusOutputSchema>>
+  log(request: WorkspaceRequest): Promise<z.infer<typeof logOutputSchema>>
+  diff(
+    request: z.input<typeof diffRequestSchema>,
+    listener: StepListener,
+    signal?: AbortSignal,
+  ): Promise<z.infer<typeof diffOutputSchema>>
+  restore(
+    request: z.input<typeof restoreRequestSchema>,
+    listener: StepListener,
+    signal?: AbortSignal,
+  ): Promise<z.infer<typeof restoreOutputSchema>>
+  prune(request: z.input<typeof pruneRequestSchema>): Promise<z.infer<typeof pruneOutputSchema>>
   sessions(request: WorkspaceRequest): Promise<z.infer<typeof sessionsOutputSchema>>
   exportSession(request: z.input<typeof sessionExportRequestSchema>): Promise<z.infer<typeof sessionFileOutputSchema>>
   importSession(request: z.input<typeof sessionImportRequestSchema>): Promise<z.infer<typeof sessionFileOutputSchema>>
@@ -79,6 +98,11 @@ export function localClient(fetcher: Fetcher): LocalClient {
       await stream("abandon", request, handoffOutputSchema, listener, signal),
     reclaim: async (request, listener, signal) => await stream("reclaim", request, moveOutputSchema, listener, signal),
     status: async (request) => await post("status", request, statusOutputSchema),
+    log: async (request) => await post("log", request, logOutputSchema),
+    diff: async (request, listener, signal) => await stream("diff", request, diffOutputSchema, listener, signal),
+    restore: async (request, listener, signal) =>
+      await stream("restore", request, restoreOutputSchema, listener, signal),
+    prune: async (request) => await post("prune", request, pruneOutputSchema),
     sessions: async (request) => await post("sessions", request, sessionsOutputSchema),
     exportSession: async (request) => await post("sessions/export", request, sessionFileOutputSchema),
     importSession: async (request) => await post("sessions/import", request, sessionFileOutputSchema),

@@ -9,6 +9,10 @@
  * POST /local/abandon               stream → HandoffOutput
  * POST /local/reclaim               stream → MoveOutput
  * POST /local/status                statusOutputSchema
+ * POST /local/log                   logOutputSchema
+ * POST /local/diff                  stream → DiffOutput
+ * POST /local/restore               stream → RestoreOutput
+ * POST /local/prune                 pruneOutputSchema
  * POST /local/sessions              sessionsOutputSchema
  * POST /local/sessions/export       sessionFileOutputSchema
  * POST /local/sessions/import       sessionFileOutputSchema
@@ -76,7 +80,7 @@ export const pullRequestSchema = callerSchema.extend({
 })
 export type PullRequest = z.infer<typeof pullRequestSchema>
 
-/** continue, abandon, status, sessions: the workspace of the directory, or the named one. */
+/** continue, abandon, status, log, sessions: the workspace of the directory, or the named one. */
 export const workspaceRequestSchema = callerSchema.extend({ workspace: z.string().nullable() })
 
 export const reclaimLocalRequestSchema = workspaceRequestSchema.extend({
@@ -85,6 +89,30 @@ export const reclaimLocalRequestSchema = workspaceRequestSchema.extend({
   into: z.string().nullable(),
   backup: z.boolean(),
 })
+
+/** A checkpoint (id or a prefix of it) or a saved state (ref or the end of it), as typed. */
+const stateNameSchema = z.string().min(1).max(1000)
+
+export const diffRequestSchema = callerSchema.extend({
+  from: stateNameSchema,
+  /** Null: the directory as it is. */
+  to: stateNameSchema.nullable(),
+})
+export type DiffRequest = z.infer<typeof diffRequestSchema>
+
+export const restoreRequestSchema = callerSchema.extend({
+  what: stateNameSchema,
+  /** Absolute path of a fresh directory; null: the directory itself. */
+  into: z.string().nullable(),
+})
+export type RestoreRequest = z.infer<typeof restoreRequestSchema>
+
+export const pruneRequestSchema = callerSchema.extend({
+  /** Null: refused with the list of what there is. */
+  olderThanMs: z.int().nonnegative().nullable(),
+  dryRun: z.boolean(),
+})
+export type PruneRequest = z.infer<typeof pruneRequestSchema>
 
 export const sessionExportRequestSchema = callerSchema.extend({ id: z.string(), file: z.string() })
 export const sessionImportRequestSchema = callerSchema.extend({ file: z.string() })

@@ -101,6 +101,105 @@ export const statusOutputSchema = z.object({
 })
 export type StatusOutput = z.infer<typeof statusOutputSchema>
 
+const savedStateSchema = z.object({ ref: z.string(), createdAtMs: z.int() })
+
+/** log. Counts and sizes are null for checkpoints that were taken before they were recorded. */
+export const logOutputSchema = z.object({
+  ...schema,
+  workspace: workspaceRefSchema,
+  /** The workspace's directory here; null when it has none. */
+  directory: z.string().nullable(),
+  /** Newest first. */
+  checkpoints: z.array(
+    z.object({
+      id: checkpointIdSchema,
+      parent: checkpointIdSchema.nullable(),
+      kind: z.enum(["live", "sealed"]),
+      epoch: z.int(),
+      host: nameSchema,
+      createdAtMs: z.int(),
+      /** The directory here is at this one. */
+      isHere: z.boolean(),
+      /** The workspace's newest. */
+      isHead: z.boolean(),
+      /** Bytes in the store of all that it names, and those of them that its parent does not name. */
+      storedBytes: z.int().nonnegative().nullable(),
+      newBytes: z.int().nonnegative().nullable(),
+      sessions: z.int().nonnegative().nullable(),
+      /** Came, went or grew since the parent. */
+      sessionsChanged: z.int().nonnegative().nullable(),
+    }),
+  ),
+  /** There are older checkpoints: the list has a cap. */
+  isCut: z.boolean(),
+  /** Saved states of the directory here, newest first: `refs/decamp/backup/…` and `refs/decamp/left/…`. */
+  backups: z.array(savedStateSchema),
+})
+export type LogOutput = z.infer<typeof logOutputSchema>
+
+/** One side of a diff, or what was restored. */
+export const stateRefSchema = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("checkpoint"), id: checkpointIdSchema }),
+  z.object({ kind: z.literal("backup"), ref: z.string() }),
+  z.object({ kind: z.literal("directory"), directory: z.string() }),
+])
+export type StateRef = z.infer<typeof stateRefSchema>
+
+/** diff: from `from` to `to` */
+export const diffOutputSchema = z.object({
+  ...schema,
+  workspace: workspaceRefSchema,
+  from: stateRefSchema,
+  to: stateRefSchema,
+  files: z.array(z.object({ path: z.string(), change: z.enum(["added", "modified", "deleted"]) })),
+  /** All that differ; `files` has a cap. */
+  fileCount: z.int().nonnegative(),
+  /** HEAD differs; commits that only `to` has and that only `from` has, null when they can't be counted. Null with a backup. */
+  head: z
+    .object({
+      from: z.string().nullable(),
+      to: z.string().nullable(),
+      ahead: z.int().nonnegative().nullable(),
+      behind: z.int().nonnegative().nullable(),
+    })
+    .nullable(),
+  /** HEAD's branch differs; null in it: detached. */
+  branch: z.object({ from: z.string().nullable(), to: z.string().nullable() }).nullable(),
+  notices: z.array(z.string()),
+  bytesReceived: z.int().nonnegative(),
+  timing: timingSchema,
+})
+export type DiffOutput = z.infer<typeof diffOutputSchema>
+
+/** restore */
+export const restoreOutputSchema = z.object({
+  ...schema,
+  result: z.enum(["done", "nothing_to_do"]),
+  workspace: workspaceRefSchema,
+  restored: stateRefSchema,
+  directory: z.string(),
+  /** Where the directory's state before is saved; null: nothing was there or nothing was changed. */
+  backup: z.string().nullable(),
+  notices: z.array(z.string()),
+  bytesReceived: z.int().nonnegative(),
+  timing: timingSchema,
+})
+export type RestoreOutput = z.infer<typeof restoreOutputSchema>
+
+/** prune */
+export const pruneOutputSchema = z.object({
+  ...schema,
+  result: z.enum(["done", "nothing_to_do", "planned"]),
+  directory: z.string(),
+  /** Removed; `planned`: would be. */
+  removed: z.array(savedStateSchema),
+  /** Old enough, and kept for an unfinished hand-off. */
+  inUse: z.array(savedStateSchema),
+  /** How many stay. */
+  remaining: z.int().nonnegative(),
+})
+export type PruneOutput = z.infer<typeof pruneOutputSchema>
+
 export const workspacesOutputSchema = z.object({
   ...schema,
   workspaces: z.array(

@@ -8,9 +8,12 @@ import type { StepListener } from "../../lib/steps.ts"
 import { AppError, httpStatusOf, toAppError } from "../../protocol/errors.ts"
 import { PROTOCOL_HEADER } from "../../protocol/gateway-api.ts"
 import {
+  diffRequestSchema,
+  pruneRequestSchema,
   pullRequestSchema,
   pushRequestSchema,
   reclaimLocalRequestSchema,
+  restoreRequestSchema,
   sessionExportRequestSchema,
   sessionImportRequestSchema,
   stopRequestSchema,
@@ -18,10 +21,12 @@ import {
 } from "../../protocol/local-api.ts"
 import { DECAMP_VERSION, OUTPUT_SCHEMA, PROTOCOL_VERSION } from "../../protocol/version.ts"
 import type { Daemon } from "../daemon.ts"
+import { diff, log, prune } from "../history.ts"
 import { newTally, type Tally } from "../move-output.ts"
 import { pull } from "../pull.ts"
 import { push } from "../push.ts"
 import { abandonMove, continueMove, reclaim } from "../recover.ts"
+import { restore } from "../restore.ts"
 import type { Runtime } from "../runtime.ts"
 import { exportSession, importSession } from "../sessions.ts"
 import { sessions, status } from "../status.ts"
@@ -118,6 +123,12 @@ function moveRoutes(app: Hono, { daemon, runtime }: LocalRoutes, active: Set<sym
     reclaimLocalRequestSchema,
     async (request, tally, signal) => await reclaim(daemon, runtime, request, tally, signal),
   )
+  moving("/local/diff", diffRequestSchema, async (request, tally) => await diff(daemon, runtime, request, tally))
+  moving(
+    "/local/restore",
+    restoreRequestSchema,
+    async (request, tally, signal) => await restore(daemon, runtime, request, tally, signal),
+  )
 }
 
 function questionRoutes(app: Hono, routes: LocalRoutes): void {
@@ -128,6 +139,8 @@ function questionRoutes(app: Hono, routes: LocalRoutes): void {
     )
   }
   asking("/local/status", workspaceRequestSchema, async (request) => await status(daemon, request))
+  asking("/local/log", workspaceRequestSchema, async (request) => await log(daemon, request))
+  asking("/local/prune", pruneRequestSchema, async (request) => await prune(daemon, request))
   asking("/local/sessions", workspaceRequestSchema, async (request) => await sessions(daemon, request))
   asking("/local/sessions/export", sessionExportRequestSchema, async (request) => await exportSession(daemon, request))
   asking("/local/sessions/import", sessionImportRequestSchema, async (request) => await importSession(daemon, request))

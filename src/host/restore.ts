@@ -1,0 +1,174 @@
+/** `decamp restore`: the code of a checkpoint, or a saved state, back into this directory or into a fresh one. */
+import { applyCode } from "../checkpoint/apply.ts"
+import { backupCode, restoreBackup } from "../checkpoint/backup.ts"
+import { readBase, restoreBase } from "../checkpoint/base.ts"
+import { captureCode } from "../checkpoint/capture.ts"
+import type { Backup, Repository } from "../checkpoint/code.ts"
+import { openRepository } from "../checkpoint/repository.ts"
+import { verifyCode } from "../checkpoint/verify.ts"
+import type { BlobSink, BlobSource } from "../protocol/blob.ts"
+import { AppError, toAppError } from "../protocol/errors.ts"
+import type { CheckpointId } from "../protocol/ids.ts"
+import type { RestoreRequest } from "../protocol/local-api.ts"
+import type { CodePart, Manifest } from "../protocol/manifest.ts"
+import { contentDigest } from "../protocol/manifest-digest.ts"
+import type { RestoreOutput } from "../protocol/output.ts"
+import { OUTPUT_SCHEMA } from "../protocol/version.ts"
+import { scopeOf, waitForQuiet } from "./agents.ts"
+import { scratchOf, type Daemon } from "./daemon.ts"
+import { fetchManifest } from "./manifests.ts"
+import type { Tally } from "./move-output.ts"
+import { checkDisk } from "./preflight.ts"
+import type { Runtime } from "./runtime.ts"
+import { alone, bringObjects, bringPacks, findState } from "./states.ts"
+import type { Place } from "./store/host-store.ts"
+import { isAbsentOrEmpty } from "./target-leg.ts"
+import { locateWorkspace, refuseOpenHandoff, userGateway } from "./workspace.ts"
+
+const SESSIONS_STAY = "only the code was restored: the agents' sessions stay as they are"
+
+interface Work {
+  readonly daemon: Daemon
+  readonly repository: Repository
+  readonly place: Place
+  readonly tally: Tally
+  readonly signal: AbortSignal
+}
+
+interface Restored {
+  readonly isEqual: boolean
+  readonly saved: string | null
+}
+
+/**
+ * Brings a checkpoint's code or a saved state back. In place the state before is saved first; the checkpoint that the directory is at
+ * stays recorded: what was restored counts as work of this directory, which no later pull overwrites unseen.
+ * @throws {AppError} no_workspace, not_found, usage, handoff_open, session_busy, damaged_data, no_space, not_writable
+ */
+export async function restore(
+  daemon: Daemon,
+  runtime: Runtime,
+  request: RestoreRequest,
+  tally: Tally,
+  signal: AbortSignal,
+): Promise<RestoreOutput> {
+  const { place, repository, notices } = await locateWorkspace(daemon, request)
+  tally.notices.push(...notices)
+  const view = await userGateway(daemon).workspace(place.workspace)
+  const named = await findState(daemon, view, repository, request.what)
+  const { into } = request
+  if (into === null) refuseOpenHandoff(view)
+  else await refuseInUse(into)
+  const work: Work = { daemon, repository, place, tally, signal }
+  const restored = await alone(runtime, place.workspace, async () => {
+    if (into === null) await refuseTurns(work)
+    return named.kind === "checkpoint"
+      ? await restoreCheckpoint(work, named.id, into)
+      : await restoreSaved(work, named.ref, into)
+  })
+  return {
+    schema: OUTPUT_SCHEMA,
+    result: restored.isEqual ? "nothing_to_do" : "done",
+    workspace: { id: view.workspace.id, name: view.workspace.name },
+    restored: named,
+    directory: into ?? repository.topLevel,
+    backup: restored.saved,
+    notices: tally.notices,
+    bytesReceived: tally.bytesReceived,
+    timing: tally.timing,
+  }
+}
+
+async function refuseInUse(into: string): Promise<void> {
+  if (await isAbsentOrEmpty(into)) return
+  throw new AppError("usage", `--into ${into}: the directory exists and is not empty`, {
+    hint: "name a fresh directory",
+  })
+}
+
+async function refuseTurns({ daemon, repository, place, tally, signal }: Work): Promise<void> {
+  const notice = (text: string): void => tally.steps({ type: "notice", text })
+  await waitForQuiet(daemon.agents, scopeOf(repository, place.env), { waitMs: 0, signal, notice })
+}
+
+async function restoreCheckpoint(work: Work, checkpoint: CheckpointId, into: string | null): Promise<Restored> {
+  const { daemon, repository, place, tally } = work
+  const count = (bytes: number): number => (tally.bytesReceived += bytes)
+  const manifest = await fetchManifest(daemon, place.workspace, checkpoint, "user", count)
+  const bytes = manifest.blobs.reduce((sum, blob) => sum + blob.plainSize, 0)
+  await checkDisk(into ?? repository.topLevel, bytes)
+  const directory = into ?? repository.topLevel
+  const bring = into === null ? bringObjects : bringPacks
+  const brought = await bring(daemon, manifest, directory, tally.steps)
+  const restored =
+    into === null ? await inPlace(work, manifest, brought.source) : await afresh(work, manifest, into, brought.source)
+  tally.bytesReceived += brought.bytesReceived()
+  if (!restored.isEqual && manifest.sessions.length > 0) tally.notices.push(SESSIONS_STAY)
+  return restored
+}
+
+async function inPlace(work: Work, { code }: Manifest, source: BlobSource): Promise<Restored> {
+  const { daemon, repository, tally, signal } = work
+  await using scratch = await scratchOf(daemon, "restore")
+  if (await isAt(repository, code, scratch.path)) return { isEqual: true, saved: null }
+  const base = await readBase(repository)
+  const { topLevel: directory } = repository
+  const { steps } = tally
+  if (signal.aborted) throw new AppError("interrupted", "nothing was changed yet")
+  const backup = await backupCode({ directory, code, atMs: daemon.nowMs(), scratch: scratch.path, steps })
+  await applyOrUndo({ directory, code, source, scratch: scratch.path, steps, backup })
+  await restoreBase(repository, base)
+  return { isEqual: false, saved: backup.kind === "repository" ? backup.ref : null }
+}
+
+async function afresh(work: Work, { code }: Manifest, directory: string, source: BlobSource): Promise<Restored> {
+  const { daemon, tally } = work
+  const { steps } = tally
+  await using scratch = await scratchOf(daemon, "restore")
+  const backup = await backupCode({ directory, code, atMs: daemon.nowMs(), scratch: scratch.path, steps })
+  await applyOrUndo({ directory, code, source, scratch: scratch.path, steps, backup })
+  // It is a repository of its own, at no checkpoint of anything.
+  await restoreBase(await openRepository(directory), null)
+  return { isEqual: false, saved: null }
+}
+
+/** Applies and verifies; after a failure the directory is as the backup has it. */
+async function applyOrUndo(request: Parameters<typeof applyCode>[0] & { readonly backup: Backup }): Promise<void> {
+  const { directory, code, scratch, steps, backup } = request
+  try {
+    await applyCode(request)
+    await verifyCode({ directory, code, scratch, steps })
+  } catch (error) {
+    const { left } = await restoreBackup({ backup, code, scratch, steps })
+    const failure = toAppError(error)
+    const undone = `${failure.message}; ${directory} is as it was`
+    const kept = left === null ? undone : `${undone}, and what changed meanwhile is under ${left}`
+    throw new AppError(failure.code, kept, { hint: failure.hint, details: failure.details, cause: error })
+  }
+}
+
+/** Whether the directory has this very code: then nothing is written, not even a backup. */
+async function isAt(repository: Repository, code: CodePart, scratch: string): Promise<boolean> {
+  const now = await captureCode({
+    repository,
+    previous: code,
+    sink: NO_SINK,
+    scratch,
+    steps: () => {},
+    dryRun: true,
+  })
+  // A clone may track another remote: that is not what a checkpoint is restored for.
+  const { upstream, originUrl } = code
+  return contentDigest({ ...now.code, upstream, originUrl }, [], []) === contentDigest(code, [], [])
+}
+
+const NO_SINK: BlobSink = {
+  put() {
+    throw new AppError("internal", "a dry run stores nothing")
+  },
+}
+
+async function restoreSaved(work: Work, ref: string, into: string | null): Promise<Restored> {
+  void work
+  throw new AppError("unsupported_state", `${ref} can't be restored${into === null ? "" : ` into ${into}`} yet`)
+}
