@@ -11,6 +11,8 @@ import { moveText, timingText, type Aftermath } from "./render.ts"
 export interface Target {
   readonly directory?: string | undefined
   readonly workspace: string | null
+  /** No hand-off is behind it: what is true after a failure is said by the failure itself, and by this after an interruption. */
+  readonly afterInterrupt?: string
 }
 
 /** How long an undo may take before its state is told as it is then. */
@@ -51,8 +53,16 @@ export async function runStream<T>(
   } catch (error) {
     progress.clear()
     const known = toAppError(error)
-    const failure = interruption.signal.aborted ? new AppError("interrupted", "interrupted", { cause: known }) : known
-    const after = await aftermath(context, connection, target, progress, failure)
+    const hint = target.afterInterrupt
+    const failure = interruption.signal.aborted
+      ? new AppError("interrupted", "interrupted", { cause: known, hint })
+      : known
+    const after =
+      hint === undefined
+        ? await aftermath(context, connection, target, progress, failure)
+        : progress.hasWritten() || failure.code === "interrupted"
+          ? null
+          : untouched(failure)
     sayTiming(context, progress.timing, startedAt, progress.agentsStoppedMs())
     throw new MoveFailure(failure, after)
   } finally {
@@ -77,7 +87,7 @@ export async function runMove(
   return exitCodeOfSessions(result)
 }
 
-function sayTiming(
+export function sayTiming(
   context: Context,
   timing: MoveOutput["timing"],
   startedAt: number,
@@ -106,6 +116,11 @@ function onInterrupt(): { readonly signal: AbortSignal; end(): void } {
   }
 }
 
+/** Nothing was begun; but where an answer was lost, or nobody foresaw the failure, nothing is promised. */
+function untouched(failure: AppError): "unchanged" | null {
+  return failure.code === "unreachable" || failure.code === "internal" ? null : "unchanged"
+}
+
 /** Asks until the daemon has undone what it can: before `sealed` it does so by itself. */
 async function aftermath(
   context: Context,
@@ -116,7 +131,7 @@ async function aftermath(
 ): Promise<Aftermath | "unchanged" | null> {
   const isInterrupted = failure.code === "interrupted"
   if (progress.state() === null && !progress.hasWritten() && !isInterrupted) {
-    return failure.code === "unreachable" || failure.code === "internal" ? null : "unchanged"
+    return untouched(failure)
   }
   const sinceMs = Date.now()
   for (;;) {

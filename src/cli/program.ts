@@ -2,7 +2,7 @@
 import { Command, Option } from "commander"
 import type { ReclaimOptions, WorkspaceOptions } from "./commands/interrupted.ts"
 import type { Context } from "./context.ts"
-import type { PullOptions, PushOptions } from "./requests.ts"
+import type { PruneOptions, PullOptions, PushOptions, RestoreOptions } from "./requests.ts"
 
 /** What a parsed command line will do. */
 export interface Chosen {
@@ -21,6 +21,7 @@ export function program(chosen: Chosen, write: { out(text: string): void; err(te
   moveCommands(root, chosen)
   handoffCommands(root, chosen)
   listCommands(root, chosen)
+  historyCommands(root, chosen)
   sessionCommands(root, chosen)
   hostCommands(root, chosen)
   daemonCommands(root, chosen)
@@ -103,6 +104,32 @@ function listCommands(root: Command, chosen: Chosen): void {
     .option("--workspace <name>", "which workspace, by name or id")
     .action((dir: string | undefined, options: WorkspaceOptions) => {
       chosen.run = async (context) => await (await import("./commands/status.ts")).status(context, dir, options)
+    })
+}
+
+function historyCommands(root: Command, chosen: Chosen): void {
+  const load = async () => await import("./commands/history.ts")
+  add(root, "log [dir]", "checkpoints, newest first, and what is saved in this directory")
+    .option("--workspace <name>", "which workspace, by name or id")
+    .action((dir: string | undefined, options: WorkspaceOptions) => {
+      chosen.run = async (context) => await (await load()).log(context, dir, options)
+    })
+  add(root, "diff <from> [to]", "files that differ between checkpoints or backups, or from one to this directory")
+    .option("--dir <dir>", "another directory")
+    .action((from: string, to: string | undefined, options: { dir?: string }) => {
+      chosen.run = async (context) => await (await load()).diff(context, from, to, options)
+    })
+  add(root, "restore <what>", "bring the code of a checkpoint, or a backup, back; what is here is saved first")
+    .option("--into <dir>", "into a fresh directory instead, as a repository of its own")
+    .option("--dir <dir>", "another directory")
+    .action((what: string, options: RestoreOptions) => {
+      chosen.run = async (context) => await (await load()).restore(context, what, options)
+    })
+  add(root, "prune [dir]", "remove old backups of this directory")
+    .option("--older-than <age>", "which: for example 12h, 30d, 8w")
+    .option("--dry-run", "say which; remove nothing")
+    .action((dir: string | undefined, options: PruneOptions) => {
+      chosen.run = async (context) => await (await load()).prune(context, dir, options)
     })
 }
 

@@ -1,9 +1,25 @@
 import { expect, test } from "bun:test"
 import { AppError } from "../protocol/errors.ts"
-import { pullRequestSchema, pushRequestSchema } from "../protocol/local-api.ts"
+import {
+  pruneRequestSchema,
+  pullRequestSchema,
+  pushRequestSchema,
+  restoreRequestSchema,
+} from "../protocol/local-api.ts"
 import { callerOf, type Context } from "./context.ts"
 import { program, type Chosen } from "./program.ts"
-import { joinWait, pullRequest, pushRequest, waitMsOf, type PullOptions, type PushOptions } from "./requests.ts"
+import {
+  joinWait,
+  pruneRequest,
+  pullRequest,
+  pushRequest,
+  restoreRequest,
+  waitMsOf,
+  type PruneOptions,
+  type PullOptions,
+  type PushOptions,
+  type RestoreOptions,
+} from "./requests.ts"
 
 function contextWith(overrides: Partial<Context> = {}): Context {
   return {
@@ -96,4 +112,38 @@ test("--wait after -- belongs to the command that is run", () => {
     "--wait",
     "5",
   ])
+})
+
+test("restore --into and --dir are made absolute; the state's name is sent as typed", async () => {
+  const { options } = await parsed(["restore", "cp_abcdef", "--into", "../then", "--dir", "lib"])
+  const request = restoreRequest(contextWith(), "cp_abcdef", options as RestoreOptions)
+  expect(restoreRequestSchema.parse(request)).toMatchObject({
+    directory: "/home/anna/shop/lib",
+    what: "cp_abcdef",
+    into: "/home/anna/then",
+  })
+  expect(restoreRequest(contextWith(), "x", {})).toMatchObject({ directory: "/home/anna/shop", into: null })
+})
+
+test.each([
+  ["12h", 12 * 3_600_000],
+  ["30d", 30 * 24 * 3_600_000],
+  ["8w", 56 * 24 * 3_600_000],
+  ["0d", 0],
+])("prune --older-than %s is %d ms", async (age, ms) => {
+  const { directory, options } = await parsed(["prune", "--older-than", age, "--dry-run", "lib"])
+  const request = pruneRequest(contextWith(), directory, options as PruneOptions)
+  expect(pruneRequestSchema.parse(request)).toMatchObject({
+    directory: "/home/anna/shop/lib",
+    olderThanMs: ms,
+    dryRun: true,
+  })
+})
+
+test.each(["30", "d", "-1d", "1.5d", "1m", "999999999w", ""])("prune --older-than %p is refused", (age) => {
+  expect(() => pruneRequest(contextWith(), undefined, { olderThan: age })).toThrow("is not an age")
+})
+
+test("prune without an age sends none: the answer lists what there is", () => {
+  expect(pruneRequest(contextWith(), undefined, {})).toMatchObject({ olderThanMs: null, dryRun: false })
 })

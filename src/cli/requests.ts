@@ -1,7 +1,7 @@
 /** From options as typed to requests as sent. */
 import { resolve } from "node:path"
 import { AppError } from "../protocol/errors.ts"
-import type { PullRequest, PushRequest } from "../protocol/local-api.ts"
+import type { PruneRequest, PullRequest, PushRequest, RestoreRequest } from "../protocol/local-api.ts"
 import { callerOf, type Context } from "./context.ts"
 
 export interface MoveOptions {
@@ -81,6 +81,42 @@ export function pullRequest(context: Context, directory: string | undefined, opt
     workspace: options.workspace ?? null,
     into: options.into === undefined ? null : resolve(context.cwd, options.into),
   }
+}
+
+export interface RestoreOptions {
+  readonly into?: string
+  readonly dir?: string
+}
+
+export function restoreRequest(context: Context, what: string, options: RestoreOptions): RestoreRequest {
+  const into = options.into === undefined ? null : resolve(context.cwd, options.into)
+  return { ...callerOf(context, options.dir), what, into }
+}
+
+export interface PruneOptions {
+  readonly olderThan?: string
+  readonly dryRun?: boolean
+}
+
+const HOUR_MS = 3_600_000
+const UNITS_MS: Readonly<Record<string, number>> = { h: HOUR_MS, d: 24 * HOUR_MS, w: 7 * 24 * HOUR_MS }
+const MAX_AGE_MS = 100 * 366 * 24 * HOUR_MS
+
+/** @throws {AppError} usage */
+export function pruneRequest(context: Context, directory: string | undefined, options: PruneOptions): PruneRequest {
+  const { olderThan } = options
+  const olderThanMs = olderThan === undefined ? null : ageMsOf(olderThan)
+  return { ...callerOf(context, directory), olderThanMs, dryRun: options.dryRun === true }
+}
+
+/** `12h`, `30d`, `8w`. @throws {AppError} usage */
+function ageMsOf(text: string): number {
+  const [, number = "", unit = ""] = /^(\d{1,9})([hdw])$/.exec(text) ?? []
+  const ms = Number(number) * (UNITS_MS[unit] ?? Number.NaN)
+  if (Number.isFinite(ms) && ms <= MAX_AGE_MS) return ms
+  throw new AppError("usage", `--older-than ${text} is not an age`, {
+    hint: "a number and h, d or w: for example --older-than 30d",
+  })
 }
 
 function shared(
