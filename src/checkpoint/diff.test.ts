@@ -57,6 +57,16 @@ test("the directory as it is counts untracked files and commits, and stays as it
   expect(await count()).toBe(objects)
 })
 
+test("a file that came to be ignored since is still there", async () => {
+  await using world = await newWorld()
+  const top = await dirtyRepository(world, "shop")
+  await writeFile(join(top, "draft.txt"), "untracked\n")
+  const { code } = await capture(world, top)
+  await writeFile(join(top, ".gitignore"), "*.log\nnode_modules/\ndraft.txt\n")
+  const found = await compareStates(await openRepository(top), stateOfCode(code), null, world.scratch)
+  expect(found.files).toEqual([{ path: ".gitignore", change: "modified" }])
+})
+
 test("a checkpoint is held when all its files are here, and not when one is missing", async () => {
   await using world = await newWorld()
   const top = await dirtyRepository(world, "shop")
