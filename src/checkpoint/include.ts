@@ -25,7 +25,7 @@ export interface Includes {
 /**
  * Which ignored files travel and which untracked ones don't. Matching is git's own, also in that nothing below a folder that matches
  * can be taken out again by `!`. Without the file, or with no pattern in it, git is not called. With it git looks at every folder,
- * ignored ones too: 50,000 ignored files in 500 folders took 30 ms, in 5,500 folders 90 ms (2 cores, git 2.39).
+ * ignored ones too: 50,000 ignored files in 1,000 folders took 35 ms, in 10,500 folders 135 ms (2 cores, git 2.39).
  * @param untracked byte paths of untracked files that are not ignored
  * @throws {AppError} unsupported_state when `.worktreeinclude` is no file, can't be read or is larger than 1 MiB
  */
@@ -34,7 +34,7 @@ export async function readIncludes(repository: Repository, untracked: readonly s
   const suspicious = untracked.filter(looksLikeSecret)
   if (!(await hasPatterns(file))) return { included: [], secrets: [], withheld: suspicious, repositories: [] }
   const listed = await gitRecords(repository, ["ls-files", "--others", "--ignored", `--exclude-from=${file}`, "-z"])
-  const named = listed.filter(outside(repository))
+  const named = listed.filter(outside(repository, (await repository.survey()).nested))
   // Git lists a repository of its own as one folder and never what is in it.
   const files = named.filter((path) => !path.endsWith("/"))
   const isNamed = new Set(files)
@@ -76,9 +76,9 @@ function unusable(file: string, why: string, cause?: unknown): AppError {
 }
 
 /** Whether a byte path lies in none of the nested repositories. */
-function outside(repository: Repository): (path: string) => boolean {
+function outside(repository: Repository, nested: readonly string[]): (path: string) => boolean {
   const skip = repository.topLevel.length + 1
-  const folders = repository.nested.map((path) => `${Buffer.from(path.slice(skip), "utf8").toString("latin1")}/`)
+  const folders = nested.map((path) => `${Buffer.from(path.slice(skip), "utf8").toString("latin1")}/`)
   return (path) => !folders.some((folder) => path.startsWith(folder))
 }
 
