@@ -5,6 +5,7 @@ import { privateFolder, readTextIfExists, writeFileDurably } from "../lib/files.
 import type { CodePart } from "../protocol/manifest.ts"
 import { baseSchema, type Base, type Repository } from "./code.ts"
 import { git } from "./git.ts"
+import { directoriesOf, openIfThere } from "./nested.ts"
 import { worktreeName } from "./repository.ts"
 import { writeKeepTree } from "./snapshot.ts"
 
@@ -38,11 +39,20 @@ export async function readBase(repository: Repository): Promise<Base | null> {
 }
 
 /**
- * Records, durably, that the directory is at this checkpoint: after a push was committed, after an apply was verified. The ref names
- * a tree, which `git log --all` does not show and `git gc` keeps.
+ * Records, durably, that the directory and the nested repositories in it are at this checkpoint: after a push was committed, after an
+ * apply was verified.
  */
 export async function recordBase(repository: Repository, base: Base): Promise<void> {
-  const tree = await writeKeepTree(repository, base.code.indexTree, base.code.worktreeTree)
+  for (const { directory, part } of directoriesOf(repository.topLevel, base.code)) {
+    const inner = await openIfThere(directory)
+    if (inner !== null) await recordOne(inner, baseOf(base.checkpoint, { ...part, nested: [] }))
+  }
+  await recordOne(repository, base)
+}
+
+/** The ref names a tree, which `git log --all` does not show and `git gc` keeps. */
+async function recordOne(repository: Repository, base: Base): Promise<void> {
+  const tree = await writeKeepTree(repository, base.code)
   await git(repository, ["update-ref", baseRef(repository), tree])
   await decampFolder(repository)
   await writeFileDurably(baseFile(repository), JSON.stringify(base))
@@ -54,9 +64,9 @@ async function forgetWritten(repository: Repository): Promise<void> {
   await rm(join(repository.gitDir, "decamp", "written"), { force: true })
 }
 
-/** Takes the record back to what it was (null: none). */
+/** Takes the record of this one repository back to what it was (null: none). */
 export async function restoreBase(repository: Repository, base: Base | null): Promise<void> {
-  if (base !== null) return await recordBase(repository, base)
+  if (base !== null) return await recordOne(repository, base)
   await rm(baseFile(repository), { force: true })
   await forgetWritten(repository)
   await git(repository, ["update-ref", "-d", baseRef(repository)])

@@ -5,14 +5,18 @@ import { step } from "../lib/steps.ts"
 import type { BlobRef } from "../protocol/blob.ts"
 import { AppError } from "../protocol/errors.ts"
 import { blobIdSchema, oidSchema, type Oid } from "../protocol/ids.ts"
-import type { CodePart } from "../protocol/manifest.ts"
+import type { CodePart, NestedPart, NotTravelling, RepositoryPart } from "../protocol/manifest.ts"
 import { readBase } from "./base.ts"
+import { readCheckout, type ReadCheckout } from "./checkout.ts"
 import type { Captured, CaptureRequest, Repository } from "./code.ts"
-import { git, gitResult, gitStream, resolveRef, type GitPlace } from "./git.ts"
+import { foldedChain, isChainLong } from "./fold.ts"
+import { git, gitResult, gitStream, resolveRef, shownPath, type GitPlace } from "./git.ts"
+import { captureLfs } from "./lfs.ts"
+import { nestedRepositories } from "./nested.ts"
+import { describeOperation, isUnfinished, pendingCommands } from "./operation.ts"
 import { unsupportedState } from "./repository.ts"
 import { apartFrom, factsOf, hasObjectsOf, writeSnapshot, type SnapshotFacts } from "./snapshot.ts"
-import { whatStays, whatTreesLack, withoutCredentials } from "./staying.ts"
-import { readTrees } from "./trees.ts"
+import { whatStays, withoutCredentials } from "./staying.ts"
 
 /** What a checkpoint says of a repository beside its trees. */
 interface Surroundings {
@@ -21,57 +25,134 @@ interface Surroundings {
   readonly originUrl: string | null
 }
 
+interface CapturedPart {
+  readonly part: RepositoryPart
+  readonly notTravelling: readonly NotTravelling[]
+  readonly notices: readonly string[]
+  readonly newBytes: number
+}
+
 /**
- * Captures HEAD, index and work tree and puts what the store lacks into the sink as one pack. The repository gets objects and nothing
- * else; with `dryRun` not even those. Steps: `capture code`, `pack code`.
- * @throws {AppError} unsupported_state, git_missing, no_space, internal (an unreadable file, in git's words)
+ * Captures everything a checkout can hold, nested repositories included, and puts what the store lacks into the sink, one pack for
+ * each repository. The repositories get objects and nothing else; with `dryRun` not even those. Steps: `capture code`, `pack code`.
+ * @throws {AppError} unsupported_state, git_missing, no_space, not_writable (a file that can't be read), busy (a commit in between)
  */
 export async function captureCode(request: CaptureRequest): Promise<Captured> {
-  const { repository, scratch } = request
-  const folder = join(scratch, `objects-${crypto.randomUUID().slice(0, 8)}`)
+  const { repository, previous } = request
+  const outer = await captureRepository(repository, previous, request)
+  const { parts, stay } = await nestedRepositories(repository)
+  const nested: NestedPart[] = []
+  const below: CapturedPart[] = []
+  for (const { path, module, repository: inner } of parts) {
+    const before = previous?.nested.find((part) => part.path === path) ?? null
+    const captured = await captureRepository(inner, before, request)
+    nested.push({ ...captured.part, path, module })
+    below.push({
+      ...captured,
+      notTravelling: captured.notTravelling.map((row) => ({ ...row, path: `${path}/${row.path}` })),
+      notices: captured.notices.map((notice) => `${path}: ${notice}`),
+    })
+  }
+  const all = [outer, ...below]
+  return {
+    code: { ...outer.part, nested },
+    notTravelling: [...stay, ...all.flatMap(({ notTravelling }) => notTravelling)],
+    notices: all.flatMap(({ notices }) => notices),
+    newBytes: all.reduce((sum, { newBytes }) => sum + newBytes, 0),
+  }
+}
+
+async function captureRepository(
+  repository: Repository,
+  before: RepositoryPart | null,
+  request: CaptureRequest,
+): Promise<CapturedPart> {
+  const folder = join(request.scratch, `objects-${crypto.randomUUID().slice(0, 8)}`)
   const apart = await apartFrom(repository, folder)
   try {
     // Whether a thin pack is possible doesn't depend on what is captured: it is found out beside the capture.
     const [state, previous] = await Promise.all([
-      step(request.steps, "capture code", async () => await readState(request, apart)),
-      usablePrevious(request, apart),
+      step(request.steps, "capture code", async () => await readState(repository, before, request, apart)),
+      usablePrevious(before, apart),
     ])
-    const { trees, surroundings } = state
-    const [chain, notTravelling] = await Promise.all([
+    const { checkout, surroundings } = state
+    const [chain, lfs, notTravelling] = await Promise.all([
       step(request.steps, "pack code", async () => await packState(request, apart, state.facts, previous)),
-      whatTreesLack(apart, trees, state.stays),
+      captureLfs({
+        repository,
+        place: apart,
+        roots: [state.facts.head, checkout.indexTree, checkout.worktreeTree, ...checkout.carried].filter(
+          (oid) => oid !== null,
+        ),
+        sink: request.sink,
+        previous: before?.lfs ?? [],
+        dryRun: request.dryRun === true,
+      }),
+      whatStays(repository, checkout, { allBranches: request.allBranches === true }),
     ])
-    const code: CodePart = {
+    const part: RepositoryPart = {
       ...surroundings,
       head: state.facts.head,
-      rootCommit: repository.rootCommit === null ? null : oidSchema.parse(repository.rootCommit),
+      rootCommit: oidSchema.nullable().parse((await repository.survey()).rootCommit),
       branch: repository.branch,
-      indexTree: trees.indexTree,
-      worktreeTree: trees.worktreeTree,
+      indexTree: checkout.indexTree,
+      worktreeTree: checkout.worktreeTree,
+      stateTree: checkout.stateTree,
+      heldBranches: [...checkout.heldBranches],
+      carried: [...checkout.carried],
+      lfs: [...lfs.objects],
       snapshot: chain.snapshot,
       packs: [...chain.packs],
     }
-    return { code, notTravelling, newBytes: chain.newBytes }
+    const newBytes = chain.newBytes + lfs.newBytes
+    return { part, notTravelling, notices: noticesOf(checkout, lfs.missing), newBytes }
   } finally {
     await rm(folder, { recursive: true, force: true })
   }
 }
 
-async function readState(request: CaptureRequest, apart: GitPlace & { readonly objects: string }) {
-  const { repository } = request
+function noticesOf(checkout: ReadCheckout, missing: readonly { readonly path: string }[]): string[] {
+  const { operation } = checkout.details
+  const notices: string[] = []
+  if (operation !== null && isUnfinished(operation)) {
+    const pending = pendingCommands(operation)
+    const commands = pending.length === 0 ? "" : `; git rebase --continue will run: ${pending.join(" · ")}`
+    notices.push(`${describeOperation(operation)} is in progress and travels${commands}`)
+  }
+  if (checkout.secrets.length > 0) {
+    notices.push(
+      `secrets that travel, because .worktreeinclude names them: ${checkout.secrets.map(shownPath).join(", ")}`,
+    )
+  }
+  if (missing.length > 0) {
+    notices.push(
+      `contents of Git LFS that are not on this machine stay pointers: ${missing.map(({ path }) => path).join(", ")}`,
+    )
+  }
+  return notices
+}
+
+async function readState(
+  repository: Repository,
+  before: RepositoryPart | null,
+  request: CaptureRequest,
+  apart: GitPlace & { readonly objects: string },
+) {
   const [refusal, surroundings, base] = await Promise.all([
     unsupportedState(repository),
     readSurroundings(repository),
     readBase(repository),
   ])
   if (refusal !== null) throw refusal
-  const head = oidSchema.parse(repository.head)
-  const keep = [base?.code.worktreeTree, request.previous?.worktreeTree].filter((tree) => tree !== undefined)
+  const head = repository.head === null ? null : oidSchema.parse(repository.head)
+  const keep = [base?.code.worktreeTree, before?.worktreeTree].filter((tree) => tree !== undefined)
   const objects = request.dryRun === true ? { objects: apart.objects } : {}
-  const [trees, stays] = await Promise.all([
-    readTrees(repository, { scratch: request.scratch, keep, ...objects }),
-    whatStays(repository),
-  ])
+  const checkout = await readCheckout(repository, {
+    scratch: request.scratch,
+    keep,
+    ...objects,
+    allBranches: request.allBranches === true,
+  })
   // HEAD and index are read one after the other: a commit in between would give a checkpoint of neither.
   if ((await resolveRef(repository, "HEAD^{commit}")) !== head) {
     throw new AppError("busy", `${repository.topLevel} got a new commit while it was read`, { hint: "try again" })
@@ -79,10 +160,12 @@ async function readState(request: CaptureRequest, apart: GitPlace & { readonly o
   const facts: Omit<SnapshotFacts, "previous"> = {
     head,
     trackingOid: surroundings.upstream?.trackingOid ?? null,
-    indexTree: trees.indexTree,
-    worktreeTree: trees.worktreeTree,
+    indexTree: checkout.indexTree,
+    worktreeTree: checkout.worktreeTree,
+    stateTree: checkout.stateTree,
+    carried: checkout.carried,
   }
-  return { trees, surroundings, stays, facts }
+  return { checkout, surroundings, facts }
 }
 
 async function readSurroundings(repository: Repository): Promise<Surroundings> {
@@ -108,7 +191,7 @@ async function readUpstream(repository: Repository, branch: string): Promise<Cod
 
 interface Chain {
   readonly snapshot: Oid
-  readonly packs: CodePart["packs"]
+  readonly packs: RepositoryPart["packs"]
   readonly newBytes: number
 }
 
@@ -116,21 +199,32 @@ async function packState(
   request: CaptureRequest,
   apart: GitPlace,
   facts: Omit<SnapshotFacts, "previous">,
-  previous: CodePart | null,
+  previous: RepositoryPart | null,
 ): Promise<Chain> {
   if (previous !== null && isSame(factsOf(previous), facts)) {
     return { snapshot: previous.snapshot, packs: previous.packs, newBytes: 0 }
   }
-  const snapshot = await writeSnapshot(apart, { ...facts, previous: previous?.snapshot ?? null })
-  const revisions = [snapshot, ...(previous === null ? [] : [`^${previous.snapshot}`])]
-  const args = ["pack-objects", "--thin", "--revs", "--stdout", "--delta-base-offset", "--quiet"]
-  const content = gitStream(apart, args, `${revisions.join("\n")}\n`)
-  const stored = request.dryRun === true ? await weigh(content) : await request.sink.put(content, { compress: false })
+  const store = async (revisions: readonly string[]) => await storePack(request, apart, revisions)
+  const isFolding = previous !== null && isChainLong(previous.packs, request.packSizes ?? new Map())
+  const folded = isFolding ? await foldedChain(apart, previous, store) : null
+  const before = folded ?? { packs: previous?.packs ?? [], snapshot: previous?.snapshot ?? null, newBytes: 0 }
+  const snapshot = await writeSnapshot(apart, { ...facts, previous: before.snapshot })
+  const stored = await store([snapshot, ...(before.snapshot === null ? [] : [`^${before.snapshot}`])])
   return {
     snapshot,
-    packs: [...(previous?.packs ?? []), { blob: stored.id, snapshot }],
-    newBytes: stored.storedSize,
+    packs: [...before.packs, { blob: stored.id, snapshot }],
+    newBytes: before.newBytes + stored.storedSize,
   }
+}
+
+async function storePack(
+  request: CaptureRequest,
+  apart: GitPlace,
+  revisions: readonly string[],
+): Promise<Pick<BlobRef, "id" | "storedSize">> {
+  const args = ["pack-objects", "--thin", "--revs", "--stdout", "--delta-base-offset", "--quiet"]
+  const content = gitStream(apart, args, `${revisions.join("\n")}\n`)
+  return request.dryRun === true ? await weigh(content) : await request.sink.put(content, { compress: false })
 }
 
 function isSame(left: Omit<SnapshotFacts, "previous">, right: Omit<SnapshotFacts, "previous">): boolean {
@@ -138,7 +232,9 @@ function isSame(left: Omit<SnapshotFacts, "previous">, right: Omit<SnapshotFacts
     left.head === right.head &&
     left.indexTree === right.indexTree &&
     left.worktreeTree === right.worktreeTree &&
-    left.trackingOid === right.trackingOid
+    left.stateTree === right.stateTree &&
+    left.trackingOid === right.trackingOid &&
+    left.carried.join() === right.carried.join()
   )
 }
 
@@ -146,14 +242,13 @@ function isSame(left: Omit<SnapshotFacts, "previous">, right: Omit<SnapshotFacts
  * The previous checkpoint when a thin pack may build on it: all its objects are here and its snapshot commit, made again from the
  * manifest's facts, is the one the store has. Otherwise null, which means a full pack: never a failure.
  */
-async function usablePrevious(request: CaptureRequest, apart: GitPlace): Promise<CodePart | null> {
-  const { previous } = request
+async function usablePrevious(previous: RepositoryPart | null, apart: GitPlace): Promise<RepositoryPart | null> {
   if (previous === null) return null
   const facts = factsOf(previous)
   if (!(await hasObjectsOf(apart, facts))) return null
   const made = await writeSnapshot(apart, facts)
   if (made === previous.snapshot) return previous
-  // A chain that was folded ends in a snapshot with another parent; it serves when it is still here as it was.
+  // A snapshot that can't be made again serves when it is still here as it was.
   const isHere = (await gitResult(apart, ["cat-file", "-e", previous.snapshot])).exitCode === 0
   return isHere ? previous : null
 }

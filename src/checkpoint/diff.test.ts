@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test"
-import { chmod, rm, symlink, writeFile } from "node:fs/promises"
+import { chmod, mkdir, rm, symlink, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { capture, dirtyRepository, newWorld, steps } from "../../test/support/code-world.ts"
 import { pictureOf, userGit } from "../../test/support/checkout.ts"
@@ -76,6 +76,81 @@ test("a checkpoint is held when all its files are here, and not when one is miss
   const blob = (await userGit(top, "rev-parse", `${code.worktreeTree}:c.txt`)).trim()
   await rm(join(top, ".git/objects", blob.slice(0, 2), blob.slice(2)), { force: true })
   expect(await holdsState(repository, code)).toBe(false)
+})
+
+/** A repository of its own, not a submodule, inside another. */
+async function addNested(top: string, path: string): Promise<string> {
+  const inner = join(top, path)
+  await mkdir(inner, { recursive: true })
+  await userGit(inner, "init", "-q", "-b", "main")
+  await writeFile(join(inner, "inner.txt"), "inner\n")
+  await userGit(inner, "add", "-A")
+  await userGit(inner, "commit", "-qm", "inner")
+  return inner
+}
+
+test("files inside nested repositories are told with their whole path", async () => {
+  await using world = await newWorld()
+  const top = await dirtyRepository(world, "shop")
+  const lib = await addNested(top, "vendor/lib")
+  const { code } = await capture(world, top)
+  const repository = async () => await openRepository(top)
+  const since = async () => (await compareStates(await repository(), stateOfCode(code), null, world.scratch)).files
+  expect(await since()).toEqual([])
+  await writeFile(join(lib, "inner.txt"), "edited\n")
+  await writeFile(join(lib, "more.txt"), "untracked\n")
+  const later = await capture(world, top)
+  const expected = [
+    { path: "vendor/lib/inner.txt", change: "modified" },
+    { path: "vendor/lib/more.txt", change: "added" },
+  ] as const
+  expect(await since()).toEqual([...expected])
+  const both = await compareStates(await repository(), stateOfCode(code), stateOfCode(later.code), world.scratch)
+  expect(both.files).toEqual([...expected])
+  await userGit(lib, "commit", "-q", "--allow-empty", "-m", "only a commit")
+  const again = await compareStates(await repository(), stateOfCode(later.code), null, world.scratch)
+  expect(again.files).toEqual([{ path: "vendor/lib/", change: "modified" }])
+  await rm(lib, { recursive: true })
+  await addNested(top, "vendor/new")
+  expect(await since()).toEqual([
+    { path: "vendor/lib/", change: "deleted" },
+    { path: "vendor/new/", change: "added" },
+  ])
+})
+
+test("a backup takes those of the nested repositories with it when it is removed", async () => {
+  await using world = await newWorld()
+  const top = await dirtyRepository(world, "shop")
+  const lib = await addNested(top, "vendor/lib")
+  const { code } = await capture(world, top)
+  const backup = await backupCode({ directory: top, code, scratch: world.scratch, steps, atMs: Date.now() })
+  if (backup.kind !== "repository") throw new Error("a backup of a repository was expected")
+  const repository = await openRepository(top)
+  await writeFile(join(lib, "inner.txt"), "edited\n")
+  const found = await compareStates(repository, await stateOfBackup(repository, backup.ref), null, world.scratch)
+  expect(found.files).toEqual([{ path: "vendor/lib/inner.txt", change: "modified" }])
+  const saved = async (each: string): Promise<string> => await userGit(each, "for-each-ref", "refs/decamp/backup")
+  expect(await saved(lib)).not.toBe("")
+  await removeSaved(repository, [backup.ref])
+  expect([await saved(top), await saved(lib)]).toEqual(["", ""])
+})
+
+test("linked worktrees share their refs, and each lists and removes its own only", async () => {
+  await using world = await newWorld()
+  const top = await dirtyRepository(world, "shop")
+  const linked = join(world.root, "linked")
+  await userGit(top, "worktree", "add", "-q", linked, "-b", "linked")
+  const { code } = await capture(world, top)
+  const common = { code, scratch: world.scratch, steps }
+  const one = await backupCode({ ...common, directory: top, atMs: Date.UTC(2026, 0, 2) })
+  const other = await backupCode({ ...common, directory: linked, atMs: Date.UTC(2026, 0, 3) })
+  if (one.kind !== "repository" || other.kind !== "repository") throw new Error("backups of repositories were expected")
+  const [main, second] = [await openRepository(top), await openRepository(linked)]
+  expect((await listSaved(main)).map(({ ref }) => ref)).toEqual([one.ref])
+  expect((await listSaved(second)).map(({ ref }) => ref)).toEqual([other.ref])
+  await removeSaved(main, [one.ref, other.ref])
+  expect(await listSaved(main)).toEqual([])
+  expect((await listSaved(second)).map(({ ref }) => ref)).toEqual([other.ref])
 })
 
 test("a backup is compared by its files; when it is removed, so is what lies beside it, and others stay", async () => {

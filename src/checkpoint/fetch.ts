@@ -5,12 +5,14 @@ import { step, type StepListener } from "../lib/steps.ts"
 import type { BlobSource } from "../protocol/blob.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import type { BlobId, Oid } from "../protocol/ids.ts"
-import type { CodePart } from "../protocol/manifest.ts"
+import type { CodePart, RepositoryPart } from "../protocol/manifest.ts"
 import { decampFolder, readBase } from "./base.ts"
 import type { Repository } from "./code.ts"
 import { git, gitFailure, gitResult, type GitPlace } from "./git.ts"
+import { neededLfs } from "./lfs.ts"
+import { directoriesOf } from "./nested.ts"
 import { exists, openRepository } from "./repository.ts"
-import { apartFrom, factsOf, isComplete, writeSnapshot } from "./snapshot.ts"
+import { apartFrom, factsOf, isComplete, rootsOf, writeSnapshot, type SnapshotFacts } from "./snapshot.ts"
 
 export interface FetchRequest {
   readonly directory: string
@@ -20,25 +22,39 @@ export interface FetchRequest {
 }
 
 /**
- * Brings the objects that `code` needs into the repository at `directory`, and nothing else: before `differences` and `backupCode`,
- * which look into them. A directory that is missing or no repository yet is left alone. Idempotent. Step: `fetch code`.
+ * Brings the objects that `code` needs into the repositories at and below `directory`, and nothing else: before `differences` and
+ * `backupCode`, which look into them. Where nothing, or no repository, lies yet is left alone. Idempotent. Step: `fetch code`.
  * @throws {AppError} damaged_data when a pack is broken, incomplete or hostile; no_space
  */
 export async function fetchCode(request: FetchRequest): Promise<void> {
-  if (!(await exists(join(request.directory, ".git")))) return
-  await fetchInto(await openRepository(request.directory), request)
+  const { code } = request
+  for (const { directory, part } of [
+    { directory: request.directory, part: code },
+    ...directoriesOf(request.directory, code),
+  ]) {
+    if (!(await exists(join(directory, ".git")))) continue
+    await fetchInto(await openRepository(directory), part, request)
+  }
 }
 
-/** Packs that {@link fetchCode} will read: download only these. All of them for a directory that is no repository. */
+/** Blobs that {@link fetchCode} and an apply will read: download only these. All of them for a directory that is no repository. */
 export async function neededPacks(directory: string, code: CodePart): Promise<readonly BlobId[]> {
-  if (!(await exists(join(directory, ".git")))) return code.packs.map(({ blob }) => blob)
-  const { first } = await findStart(await openRepository(directory), code)
-  return code.packs.slice(first).map(({ blob }) => blob)
+  const needed: BlobId[] = []
+  for (const each of [{ directory, part: code }, ...directoriesOf(directory, code)]) {
+    const repository = (await exists(join(each.directory, ".git"))) ? await openRepository(each.directory) : null
+    const first = repository === null ? 0 : (await findStart(repository, each.part)).first
+    needed.push(...each.part.packs.slice(first).map(({ blob }) => blob))
+    needed.push(...(await neededLfs(repository, each.part.lfs)))
+  }
+  return needed
 }
 
-export async function fetchInto(repository: Repository, request: Omit<FetchRequest, "directory">): Promise<void> {
+export async function fetchInto(
+  repository: Repository,
+  code: RepositoryPart,
+  request: Pick<FetchRequest, "source" | "steps">,
+): Promise<void> {
   await step(request.steps, "fetch code", async () => {
-    const { code } = request
     const folder = await decampFolder(repository)
     // Left by a run that was killed; nobody else works here, the host holds the workspace's lock.
     for (const name of await readdir(folder)) {
@@ -52,7 +68,7 @@ export async function fetchInto(repository: Repository, request: Omit<FetchReque
       const { first, remade } = await findStart(repository, code)
       if (first === code.packs.length) return
       const known: Oid[] = []
-      if (remade !== null) known.push(await writeSnapshot(place, factsOf(remade)))
+      if (remade !== null) known.push(await writeSnapshot(place, remade))
       for (const pack of code.packs.slice(first)) await indexPack(place, pack.blob, request.source)
       await requireComplete(place, code, known)
       await moveIn(quarantine, join(repository.commonDir, "objects"))
@@ -62,11 +78,11 @@ export async function fetchInto(repository: Repository, request: Omit<FetchReque
   })
 }
 
-/** First pack of the chain that is not here, and the checkpoint whose snapshot must be made again for it to be readable. */
+/** First pack of the chain that is not here, and what must be made again as a snapshot for it to be readable. */
 async function findStart(
   repository: Repository,
-  code: CodePart,
-): Promise<{ readonly first: number; readonly remade: CodePart | null }> {
+  code: RepositoryPart,
+): Promise<{ readonly first: number; readonly remade: SnapshotFacts | null }> {
   for (let at = code.packs.length - 1; at >= 0; at -= 1) {
     const snapshot = code.packs[at]?.snapshot
     if (snapshot === undefined) continue
@@ -74,14 +90,15 @@ async function findStart(
     if (await isComplete(repository, [snapshot])) return { first: at + 1, remade: null }
   }
   const base = (await readBase(repository))?.code ?? null
-  const at = base === null ? -1 : code.packs.findIndex(({ snapshot }) => snapshot === base.snapshot)
+  const at = base === null ? -1 : code.packs.findIndex((pack) => [pack.snapshot, pack.replaces].includes(base.snapshot))
   if (base === null || at < 0) return { first: 0, remade: null }
-  const { head, indexTree, worktreeTree, trackingOid } = factsOf(base)
-  const roots = [head, indexTree, worktreeTree, trackingOid].filter((oid) => oid !== null)
-  return (await isComplete(repository, roots)) ? { first: at + 1, remade: base } : { first: 0, remade: null }
+  const facts = factsOf(base)
+  if (!(await isComplete(repository, rootsOf(facts)))) return { first: 0, remade: null }
+  // The head of a folded chain stands for the same facts without a predecessor.
+  return { first: at + 1, remade: code.packs[at]?.replaces === base.snapshot ? { ...facts, previous: null } : facts }
 }
 
-async function requireSameFormat(repository: Repository, code: CodePart): Promise<void> {
+async function requireSameFormat(repository: Repository, code: RepositoryPart): Promise<void> {
   const format = (await git(repository, ["rev-parse", "--show-object-format"])).trim()
   if (format === code.objectFormat) return
   throw new AppError(
@@ -94,7 +111,7 @@ async function requireSameFormat(repository: Repository, code: CodePart): Promis
 }
 
 /** The manifest's facts must be those of its snapshot commit, or the proof that the snapshot is complete says nothing about them. */
-async function requireHonest(place: GitPlace & { readonly objects: string }, code: CodePart): Promise<void> {
+async function requireHonest(place: GitPlace & { readonly objects: string }, code: RepositoryPart): Promise<void> {
   const apart = { ...place, objects: join(place.objects, "facts") }
   await mkdir(apart.objects, { recursive: true, mode: 0o700 })
   const made = await writeSnapshot(apart, factsOf(code))
@@ -158,7 +175,7 @@ async function indexPack(place: GitPlace, blob: BlobId, source: BlobSource): Pro
   })
 }
 
-async function requireComplete(place: GitPlace, code: CodePart, known: readonly Oid[]): Promise<void> {
+async function requireComplete(place: GitPlace, code: RepositoryPart, known: readonly Oid[]): Promise<void> {
   if (await isComplete(place, [code.snapshot], known)) return
   throw new AppError("damaged_data", `the packs of snapshot ${code.snapshot} do not hold all of its objects`, {
     hint: "nothing was changed; push again from the owner",

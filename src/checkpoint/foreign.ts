@@ -1,8 +1,10 @@
 /** Files that lie in a directory and belong neither to what was saved nor to what is to be written: they are left where they are. */
-import { rawChanges, type ReadTrees } from "./trees.ts"
 import type { Oid } from "../protocol/ids.ts"
 import type { Repository } from "./code.ts"
+import type { ReadCheckout } from "./checkout.ts"
 import { git, gitOid, gitRecords } from "./git.ts"
+import { foldersAbove } from "./modes.ts"
+import { rawChanges } from "./raw-changes.ts"
 
 /**
  * Takes foreign files out of what was read, so that a move to `target` doesn't see them. A file that was ignored and shows up because
@@ -12,16 +14,16 @@ import { git, gitOid, gitRecords } from "./git.ts"
  */
 export async function withoutForeign(
   repository: Repository,
-  trees: ReadTrees,
+  checkout: ReadCheckout,
   known: readonly Oid[],
   target: Oid,
-): Promise<ReadTrees> {
-  const foreign = await foreignFiles(repository, trees.worktreeTree, known, target)
-  if (foreign.length === 0) return trees
-  const place = { gitDir: repository.gitDir, topLevel: repository.topLevel, index: trees.index }
+): Promise<{ readonly checkout: ReadCheckout; readonly foreign: ReadonlySet<string> }> {
+  const foreign = await foreignFiles(repository, checkout.worktreeTree, known, target)
+  if (foreign.length === 0) return { checkout, foreign: new Set() }
   const input = foreign.map((path) => `${path}\0`).join("")
-  await git(place, ["update-index", "--force-remove", "-z", "--stdin"], { input })
-  return { ...trees, worktreeTree: await gitOid(place, ["write-tree"]) }
+  await git(checkout.place, ["update-index", "--force-remove", "-z", "--stdin"], { input })
+  const worktreeTree = await gitOid(checkout.place, ["write-tree"])
+  return { checkout: { ...checkout, worktreeTree }, foreign: new Set(foreign) }
 }
 
 async function foreignFiles(
@@ -42,10 +44,4 @@ async function foreignFiles(
   const files = new Set(await gitRecords(repository, ["ls-tree", "-r", "-z", "--name-only", target]))
   const folders = new Set([...files].flatMap(foldersAbove))
   return candidates.filter((path) => !folders.has(path) && !foldersAbove(path).some((folder) => files.has(folder)))
-}
-
-/** `a/b/c` → `a`, `a/b`. */
-function foldersAbove(path: string): string[] {
-  const parts = path.split("/")
-  return parts.slice(1).map((_, at) => parts.slice(0, at + 1).join("/"))
 }

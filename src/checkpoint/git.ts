@@ -18,6 +18,10 @@ export interface GitOptions {
   readonly input?: string | ReadableStream<Uint8Array>
   readonly stdoutFile?: string
   readonly timeoutMs?: number
+  /** Further variables: who and when of a reflog entry. */
+  readonly env?: Readonly<Record<string, string>>
+  /** Files that git makes are readable by nobody else (umask 077). */
+  readonly isPrivate?: boolean
 }
 
 interface GitResult {
@@ -81,7 +85,7 @@ export async function gitResult(
   args: readonly string[],
   options: GitOptions = {},
 ): Promise<GitResult> {
-  return await start(args, gitEnvironment(place), place.topLevel, options)
+  return await start(args, { ...gitEnvironment(place), ...options.env }, place.topLevel, options)
 }
 
 /**
@@ -100,7 +104,9 @@ async function start(
 ): Promise<GitResult> {
   const { input } = options
   try {
-    return await run(["git", ...SETTINGS, ...args], {
+    const command = ["git", ...SETTINGS, ...args] as const
+    const shell = ["sh", "-c", 'umask 077; exec "$@"', "sh", ...command] as const
+    return await run(options.isPrivate === true ? shell : command, {
       cwd,
       env,
       timeoutMs: options.timeoutMs ?? TIMEOUT_MS,

@@ -1,28 +1,88 @@
 /** Saving a directory, or what is new in it, as one commit under `refs/decamp/`. */
 import { join } from "node:path"
+import { z } from "zod"
 import { scratchFolder } from "../lib/files.ts"
+import { AppError } from "../protocol/errors.ts"
 import { oidSchema, type Oid } from "../protocol/ids.ts"
 import type { Repository } from "./code.ts"
-import { git, gitRecords, resolveRef } from "./git.ts"
-import { commitText, writeCommit } from "./snapshot.ts"
-import { rawChanges, readTrees, type ReadTrees } from "./trees.ts"
+import { git, gitRecords, gitResult, resolveRef } from "./git.ts"
+import { readCheckout, type ReadCheckout } from "./checkout.ts"
+import { rawChanges } from "./raw-changes.ts"
+import { commitText, writeCommit, writeStateCommit } from "./snapshot.ts"
+
+export const savedSchema = z.object({
+  directory: z.string(),
+  branch: z.string().nullable(),
+  head: oidSchema.nullable(),
+  indexTree: oidSchema,
+  worktreeTree: oidSchema,
+  stateTree: oidSchema.nullable(),
+  carried: z.array(oidSchema),
+  /** Nested repositories by path below the top, each with its own ref of the same kind. */
+  nested: z.array(z.object({ path: z.string(), ref: z.string() })),
+  /** The refs that might be overwritten, as they were. */
+  refs: z.record(z.string(), oidSchema.nullable()),
+})
+/** What a commit under `refs/decamp/backup/` or `refs/decamp/left/` says of the checkout it saves, in its message. */
+export type Saved = z.infer<typeof savedSchema>
+
+/** What is saved of a checkout. */
+export type Checkout = Pick<ReadCheckout, "indexTree" | "worktreeTree" | "stateTree" | "carried">
 
 /**
- * A commit whose tree is the work tree (so that `git show REF:file` works) and whose parents are HEAD, the index and the tips of refs
- * that may be overwritten.
+ * A commit whose tree is the work tree (so that `git show REF:file` works), whose parents are HEAD, the index, the state and the tips
+ * of refs that may be overwritten, and whose message says which is which.
  */
-export async function writeStateCommit(
+export async function writeSaved(
   repository: Repository,
-  trees: Pick<ReadTrees, "indexTree" | "worktreeTree">,
-  about: { readonly title: string; readonly facts: Readonly<Record<string, unknown>>; readonly atMs: number },
-  tips: readonly Oid[] = [],
+  checkout: Checkout,
+  about: { readonly title: string; readonly atMs: number } & Partial<Pick<Saved, "nested" | "refs">>,
 ): Promise<Oid> {
   const seconds = Math.floor(about.atMs / 1000)
-  const head = repository.head === null ? [] : [oidSchema.parse(repository.head)]
-  const index = await writeCommit(repository, commitText(trees.indexTree, head, "decamp index", seconds))
-  const parents = [...new Set([...head, index, ...tips])]
-  const facts = JSON.stringify({ branch: repository.branch, head: repository.head, ...about.facts })
-  return await writeCommit(repository, commitText(trees.worktreeTree, parents, `${about.title}\n\n${facts}`, seconds))
+  const head = repository.head === null ? null : oidSchema.parse(repository.head)
+  const heads = head === null ? [] : [head]
+  const { refs = {}, nested = [] } = about
+  const [index, state] = await Promise.all([
+    writeCommit(repository, commitText(checkout.indexTree, heads, "decamp index", seconds)),
+    writeStateCommit(repository, checkout),
+  ])
+  // A tag may be an object of its own, which can't be a parent; tags are only ever added.
+  const tips = Object.entries(refs).map(([ref, oid]) => (ref.startsWith("refs/tags/") ? null : oid))
+  const parents = [...new Set([...heads, index, state, ...tips].filter((oid) => oid !== null))]
+  const facts: Saved = {
+    directory: repository.topLevel,
+    branch: repository.branch,
+    head,
+    indexTree: checkout.indexTree,
+    worktreeTree: checkout.worktreeTree,
+    stateTree: checkout.stateTree,
+    carried: [...checkout.carried],
+    nested: [...nested],
+    refs,
+  }
+  const message = `${about.title}\n\n${JSON.stringify(facts)}`
+  return await writeCommit(repository, commitText(checkout.worktreeTree, parents, message, seconds))
+}
+
+/**
+ * What a backup's commit says.
+ * @throws {AppError} usage when there is no such ref, damaged_data when it is no backup
+ */
+export async function readSaved(repository: Repository, ref: string): Promise<Saved> {
+  const result = await gitResult(repository, ["log", "-1", "--format=%b", ref, "--"])
+  if (result.exitCode !== 0) {
+    throw new AppError("usage", `there is no backup ${ref} in ${repository.topLevel}`, {
+      hint: "decamp log lists them",
+    })
+  }
+  try {
+    return savedSchema.parse(JSON.parse(Buffer.from(result.stdout).toString("utf8")))
+  } catch (error) {
+    throw new AppError("damaged_data", `${ref} is not a backup of this version of decamp`, {
+      hint: `its files are there: git show ${ref}:FILE`,
+      cause: error,
+    })
+  }
 }
 
 /** Sets a new ref; a taken name gets `-2`, `-3`, …; answers the name. */
@@ -43,11 +103,11 @@ export function refTime(atMs: number): string {
 }
 
 /**
- * A file that belongs to a backup: the raw `index`; `met`, the files that apply found and the backup had not, as lines for
- * `update-index --index-info`. `met` is written once, by the first apply: what a cut-off apply wrote is nobody's file.
+ * A file that belongs to a backup: the files that apply found and the backup had not, as lines for `update-index --index-info`. It is
+ * written once, by the first apply: what a cut-off apply wrote is nobody's file.
  */
-export function besideBackup(repository: Repository, ref: string, what: "index" | "met"): string {
-  return join(repository.gitDir, "decamp", "backup", `${ref.split("/").at(-1) ?? ""}.${what}`)
+export function metFile(repository: Repository, ref: string): string {
+  return join(repository.gitDir, "decamp", "backup", `${ref.split("/").at(-1) ?? ""}.met`)
 }
 
 /** Byte paths of files whose contents here are in none of the trees. */
@@ -67,21 +127,21 @@ export async function unseenFiles(
 }
 
 /** Saves the directory under `refs/decamp/left/<name>` and answers the ref. */
-export async function saveTreesAsLeft(
+export async function saveAsLeft(
   repository: Repository,
-  trees: Pick<ReadTrees, "indexTree" | "worktreeTree">,
+  checkout: Checkout,
   name: string,
   atMs: number,
 ): Promise<string> {
-  const about = { title: "decamp: left behind", facts: { directory: repository.topLevel }, atMs }
-  return await writeNewRef(repository, `refs/decamp/left/${name}`, await writeStateCommit(repository, trees, about))
+  const commit = await writeSaved(repository, checkout, { title: "decamp: left behind", atMs })
+  return await writeNewRef(repository, `refs/decamp/left/${name}`, commit)
 }
 
 /** Saves the directory as it is under `refs/decamp/left/<epoch>` (a taken name gets `-2`, …); answers the ref. */
 export async function saveLeft(repository: Repository, epoch: number, scratch: string): Promise<string> {
   await using folder = await scratchFolder(scratch, "left")
-  const trees = await readTrees(repository, { scratch: folder.path, keep: [] })
-  return await saveTreesAsLeft(repository, trees, String(epoch), Date.now())
+  const checkout = await readCheckout(repository, { scratch: folder.path, keep: [] })
+  return await saveAsLeft(repository, checkout, String(epoch), Date.now())
 }
 
 /** Refs under `refs/decamp/left/`, newest first. */

@@ -1,15 +1,12 @@
 /** Finding the repository of a directory, and the states of it that can't travel yet. */
-import { lstat, readdir, realpath } from "node:fs/promises"
+import { lstat, realpath } from "node:fs/promises"
 import { dirname, join, sep } from "node:path"
 import { isMissing } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
 import { oidSchema } from "../protocol/ids.ts"
 import type { CodePart } from "../protocol/manifest.ts"
-import type { Repository } from "./code.ts"
+import type { Repository, Survey } from "./code.ts"
 import { git, gitFailure, gitIn, gitRecords, gitResult, resolveRef, shownPath, type GitPlace } from "./git.ts"
-
-/** Untracked folders that are looked into for a repository of their own. */
-const MAX_PROBED_FOLDERS = 2000
 
 /**
  * The repository that holds `directory` (any folder of it). Environment variables like GIT_DIR are ignored on purpose.
@@ -18,22 +15,27 @@ const MAX_PROBED_FOLDERS = 2000
 export async function openRepository(directory: string): Promise<Repository> {
   const found = await findFolders(directory)
   const place: GitPlace = { gitDir: found.gitDir, topLevel: found.topLevel }
-  const [head, branch, origin, nested] = await Promise.all([
+  const [head, branch, origin] = await Promise.all([
     resolveRef(place, "HEAD^{commit}"),
     gitResult(place, ["symbolic-ref", "--quiet", "HEAD"]),
     gitResult(place, ["config", "--get", "remote.origin.url"]),
-    findNested(found),
   ])
   const branchRef = Buffer.from(branch.stdout).toString("utf8").trim()
   const originUrl = Buffer.from(origin.stdout).toString("utf8").trim()
+  let surveyed: Promise<Survey> | null = null
   return {
     ...found,
     branch: branchRef.startsWith("refs/heads/") ? branchRef.slice("refs/heads/".length) : null,
     head,
     originUrl: originUrl === "" ? null : originUrl,
-    rootCommit: head === null ? null : await rootCommitOf(place),
-    nested,
+    survey: async () => await (surveyed ??= survey(found, head !== null)),
   }
+}
+
+async function survey(folders: Folders, hasCommit: boolean): Promise<Survey> {
+  const place: GitPlace = { gitDir: folders.gitDir, topLevel: folders.topLevel }
+  const [rootCommit, nested] = await Promise.all([hasCommit ? rootCommitOf(place) : null, findNested(folders)])
+  return { rootCommit, ...nested }
 }
 
 interface Folders {
@@ -95,13 +97,13 @@ async function rootCommitOf(place: GitPlace): Promise<string | null> {
   return roots.at(-1) ?? null
 }
 
-/** Linked worktrees, submodules and independent repositories below the top, as real paths. */
-async function findNested(folders: Folders): Promise<readonly string[]> {
+/** Linked worktrees, submodules and independent repositories below the top, as real paths; and the untracked files. */
+async function findNested(folders: Folders): Promise<Omit<Survey, "rootCommit">> {
   const place: GitPlace = { gitDir: folders.gitDir, topLevel: folders.topLevel }
-  const [worktrees, gitlinks, untracked] = await Promise.all([
+  const [worktrees, gitlinks, others] = await Promise.all([
     gitRecords(place, ["worktree", "list", "--porcelain", "-z"]),
     gitlinksOf(place),
-    gitRecords(place, ["ls-files", "--others", "--directory", "-z"]),
+    gitRecords(place, ["ls-files", "--others", "--exclude-standard", "-z"]),
   ])
   const found = new Set<string>()
   for (const line of worktrees) {
@@ -109,35 +111,17 @@ async function findNested(folders: Folders): Promise<readonly string[]> {
     if (path?.startsWith(folders.topLevel + sep) === true) found.add(path)
   }
   for (const path of gitlinks) found.add(join(folders.topLevel, shownPath(path)))
-  const candidates = untracked.filter((path) => path.endsWith("/")).map((path) => shownPath(path.slice(0, -1)))
-  for (const path of candidates.slice(0, MAX_PROBED_FOLDERS)) {
-    for (const repository of await repositoriesIn(join(folders.topLevel, path))) found.add(repository)
-  }
-  return [...found].sort()
+  // Without `--directory` only a repository of its own is told as a folder. Source: dir.c, treat_directory, git 2.39.
+  for (const path of others) if (path.endsWith("/")) found.add(join(folders.topLevel, shownPath(path.slice(0, -1))))
+  const inside = [...found].filter((path) => ![...found].some((other) => path.startsWith(other + sep)))
+  return { nested: inside.sort(), untracked: others.filter((path) => !path.endsWith("/")) }
 }
 
+/** Byte paths of submodules. The list of a large index is searched as text: only few of its lines are such. */
 async function gitlinksOf(place: GitPlace): Promise<readonly string[]> {
-  const staged = await gitRecords(place, ["ls-files", "--stage", "-z"])
-  return staged.filter((line) => line.startsWith("160000 ")).map((line) => line.slice(line.indexOf("\t") + 1))
-}
-
-/** A folder that is a repository, or the repositories directly below it. */
-async function repositoriesIn(folder: string): Promise<readonly string[]> {
-  if (await isRepositoryTop(folder)) return [folder]
-  try {
-    const entries = await readdir(folder, { withFileTypes: true })
-    const below = entries.filter((entry) => entry.isDirectory() && entry.name !== ".git").slice(0, 64)
-    const tops: string[] = []
-    for (const { name } of below) if (await isRepositoryTop(join(folder, name))) tops.push(join(folder, name))
-    return tops
-  } catch {
-    // A folder that can't be read is nobody's repository here.
-    return []
-  }
-}
-
-async function isRepositoryTop(folder: string): Promise<boolean> {
-  return await exists(join(folder, ".git"))
+  const result = await gitResult(place, ["ls-files", "--stage", "-z"])
+  const listed = Buffer.from(result.stdout).toString("latin1")
+  return [...listed.matchAll(/(?:^|\0)160000 [0-9a-f]+ \d\t([^\0]*)/g)].map(([, path = ""]) => path)
 }
 
 /** Whether something, also a dangling link, has this name. */
@@ -151,33 +135,10 @@ export async function exists(path: string | Buffer): Promise<boolean> {
   }
 }
 
-/** Operations in progress by the file that stands for each. Source: git 2.39, wt-status.c and sequencer.c. */
-const OPERATIONS: readonly (readonly [file: string, name: string, wayOut: string])[] = [
-  ["rebase-merge", "a rebase", "git rebase --continue or --abort"],
-  ["rebase-apply/applying", "git am", "git am --continue or --abort"],
-  ["rebase-apply", "a rebase", "git rebase --continue or --abort"],
-  ["MERGE_HEAD", "a merge", "git merge --continue or --abort"],
-  ["CHERRY_PICK_HEAD", "a cherry-pick", "git cherry-pick --continue or --abort"],
-  ["REVERT_HEAD", "a revert", "git revert --continue or --abort"],
-  ["sequencer", "a sequence of cherry-picks or reverts", "git cherry-pick --continue or --abort"],
-  ["BISECT_LOG", "a bisect", "git bisect reset"],
-]
-
 /** Why this repository can't be captured, or written over, as it is, with the way out; null when it can. */
 export async function unsupportedState(repository: Repository): Promise<AppError | null> {
   const refuse = (what: string, hint: string): AppError =>
     new AppError("unsupported_state", `${repository.topLevel} can't be moved: ${what}`, { hint })
-  if (repository.head === null) return refuse("its branch has no commit yet", "make a first commit, then try again")
-  for (const [file, name, wayOut] of OPERATIONS) {
-    if (await exists(join(repository.gitDir, file)))
-      return refuse(`${name} is in progress`, `finish it first: ${wayOut}`)
-  }
-  const unmerged = await gitRecords(repository, ["ls-files", "--unmerged", "-z"])
-  const first = unmerged[0]
-  if (first !== undefined) {
-    const path = shownPath(first.slice(first.indexOf("\t") + 1))
-    return refuse(`its index has unmerged entries (${path}, …)`, "resolve them and git add, then try again")
-  }
   if (await exists(join(repository.commonDir, "shallow"))) {
     return refuse("it is a shallow clone", "git fetch --unshallow, then try again")
   }
@@ -191,13 +152,10 @@ async function unsupportedSetting(
   repository: Repository,
   refuse: (what: string, hint: string) => AppError,
 ): Promise<AppError | null> {
-  const pattern = "^(core\\.sparsecheckout|extensions\\.partialclone|remote\\..*\\.promisor)$"
+  const pattern = "^(extensions\\.partialclone|remote\\..*\\.promisor)$"
   const result = await gitResult(repository, ["config", "-z", "--get-regexp", pattern])
   for (const record of Buffer.from(result.stdout).toString("utf8").split("\0")) {
     const [key = "", value = ""] = record.split("\n")
-    if (key === "core.sparsecheckout" && value !== "false") {
-      return refuse("it is a sparse checkout", "git sparse-checkout disable, then try again")
-    }
     if (key === "extensions.partialclone" || (key.endsWith(".promisor") && value !== "false")) {
       return refuse("it is a partial clone", "clone it again without --filter, then try again")
     }
@@ -207,7 +165,7 @@ async function unsupportedSetting(
 
 /** Whether HEAD and the checkpoint's HEAD have a commit in common. Only after `fetchCode`: before, the checkpoint's commits are not here. */
 export async function sharesCommit(repository: Repository, code: CodePart): Promise<boolean> {
-  if (repository.head === null) return false
+  if (repository.head === null || code.head === null) return false
   const result = await gitResult(repository, ["merge-base", oidSchema.parse(repository.head), code.head])
   return result.exitCode === 0
 }

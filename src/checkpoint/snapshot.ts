@@ -5,7 +5,7 @@
 import { mkdir, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { oidSchema, type Oid } from "../protocol/ids.ts"
-import type { CodePart } from "../protocol/manifest.ts"
+import type { RepositoryPart } from "../protocol/manifest.ts"
 import type { Repository } from "./code.ts"
 import { gitOid, gitResult, type GitPlace } from "./git.ts"
 
@@ -18,20 +18,24 @@ const IDENTITY = "decamp <decamp@localhost>"
 
 /** What makes a snapshot. */
 export interface SnapshotFacts {
-  readonly head: Oid
+  readonly head: Oid | null
   readonly indexTree: Oid
   readonly worktreeTree: Oid
+  readonly stateTree: Oid | null
+  readonly carried: readonly Oid[]
   /** Tip of the remote-tracking ref of the branch's upstream: it travels too. */
   readonly trackingOid: Oid | null
   readonly previous: Oid | null
 }
 
 /** Facts of the newest snapshot of a code part, from the manifest alone. */
-export function factsOf(code: CodePart): SnapshotFacts {
+export function factsOf(code: RepositoryPart): SnapshotFacts {
   return {
     head: code.head,
     indexTree: code.indexTree,
     worktreeTree: code.worktreeTree,
+    stateTree: code.stateTree,
+    carried: code.carried,
     trackingOid: code.upstream?.trackingOid ?? null,
     previous: code.packs.at(-2)?.snapshot ?? null,
   }
@@ -61,11 +65,25 @@ export async function writeCommit(place: GitPlace, text: string): Promise<Oid> {
   })
 }
 
-/** Makes a snapshot and its index commit in `place.objects`; answers the snapshot's id. */
+/** Makes a snapshot with its index and state commits in `place.objects`; answers the snapshot's id. */
 export async function writeSnapshot(place: GitPlace, facts: SnapshotFacts): Promise<Oid> {
-  const index = await writeCommit(place, commitText(facts.indexTree, [facts.head], "decamp index"))
-  const parents = [facts.head, index, facts.trackingOid, facts.previous].filter((oid) => oid !== null)
+  const head = facts.head === null ? [] : [facts.head]
+  const [index, state] = await Promise.all([
+    writeCommit(place, commitText(facts.indexTree, head, "decamp index")),
+    writeStateCommit(place, facts),
+  ])
+  const parents = [...head, index, state, facts.trackingOid, facts.previous].filter((oid) => oid !== null)
   return await writeCommit(place, commitText(facts.worktreeTree, [...new Set(parents)], "decamp snapshot"))
+}
+
+/** The commit that keeps the state and the commits it names; null when there is nothing of that. */
+export async function writeStateCommit(
+  place: GitPlace,
+  facts: Pick<SnapshotFacts, "stateTree" | "carried">,
+): Promise<Oid | null> {
+  if (facts.stateTree === null && facts.carried.length === 0) return null
+  const tree = facts.stateTree ?? (await gitOid(place, ["mktree"], { input: "" }))
+  return await writeCommit(place, commitText(tree, facts.carried, "decamp state"))
 }
 
 /**
@@ -87,23 +105,29 @@ export async function apartFrom(
  * @param known further commits that count as complete, also when their own parents are gone
  */
 export async function isComplete(place: GitPlace, roots: readonly Oid[], known: readonly Oid[] = []): Promise<boolean> {
-  const input = [...roots, "--not", "--all", ...known].join("\n")
-  // `--not` is understood on standard input only since git 2.42.
-  const args = ["rev-list", "--objects", "--quiet", ...input.split("\n")]
-  return (await gitResult(place, args)).exitCode === 0
+  const input = [...roots, ...known.map((oid) => `^${oid}`)].map((line) => `${line}\n`).join("")
+  // A `--not` on the command line says nothing about standard input. Source: git-rev-list(1), git 2.39 and 2.42.
+  const args = ["rev-list", "--objects", "--quiet", "--stdin", "--not", "--all"]
+  return (await gitResult(place, args, { input })).exitCode === 0
 }
 
 /** Whether all that a snapshot names, but the snapshot before it, is here. */
 export async function hasObjectsOf(place: GitPlace, facts: SnapshotFacts): Promise<boolean> {
-  const roots = [facts.head, facts.indexTree, facts.worktreeTree, facts.trackingOid].filter((oid) => oid !== null)
-  return await isComplete(place, roots)
+  return await isComplete(place, rootsOf(facts))
 }
 
-/** The tree that `refs/decamp/base` names: both trees of a checkpoint, so that git keeps their files. */
-export async function writeKeepTree(place: GitPlace, indexTree: Oid, worktreeTree: Oid): Promise<Oid> {
+/** Every object that a snapshot names, but the snapshot before it. */
+export function rootsOf(facts: SnapshotFacts): readonly Oid[] {
+  const { head, indexTree, worktreeTree, stateTree, trackingOid, carried } = facts
+  return [head, indexTree, worktreeTree, stateTree, trackingOid, ...carried].filter((oid) => oid !== null)
+}
+
+/** The tree that `refs/decamp/base` names: the trees of a checkpoint, so that git keeps their files. */
+export async function writeKeepTree(place: GitPlace, code: RepositoryPart): Promise<Oid> {
+  const state = code.stateTree === null ? "" : `040000 tree ${code.stateTree}\tstate\n`
   return oidSchema.parse(
     await gitOid(place, ["mktree"], {
-      input: `040000 tree ${indexTree}\tindex\n040000 tree ${worktreeTree}\tworktree\n`,
+      input: `040000 tree ${code.indexTree}\tindex\n${state}040000 tree ${code.worktreeTree}\tworktree\n`,
     }),
   )
 }

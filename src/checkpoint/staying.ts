@@ -1,70 +1,65 @@
 /** What does not travel, item by item: said before a move, never dropped in silence. */
-import { readdirSync } from "node:fs"
 import { readdir } from "node:fs/promises"
-import { basename, join } from "node:path"
-import { isMissing, readTextIfExists, scratchFolder } from "../lib/files.ts"
+import { join } from "node:path"
+import { readTextIfExists, scratchFolder } from "../lib/files.ts"
 import type { NotTravelling } from "../protocol/manifest.ts"
 import { readBase } from "./base.ts"
+import { readCheckout, type ReadCheckout } from "./checkout.ts"
 import type { Repository } from "./code.ts"
-import { git, gitRecords, gitResult, shownPath, type GitPlace } from "./git.ts"
+import { git, gitRecords, gitResult, shownPath } from "./git.ts"
+import { looksLikeSecret } from "./include.ts"
+import { nestedRepositories } from "./nested.ts"
 import { apartFrom } from "./snapshot.ts"
-import { rawChanges, readTrees, type ReadTrees } from "./trees.ts"
 
 /** Rows of one kind before the rest is told as a number. */
 const MAX_ROWS = 50
-/** Folders that are read before others have a turn: about 2 ms. */
-const FOLDERS_AT_ONCE = 150
-const SECRET_NAME =
-  /^(\.env(\..*)?|.*\.pem|.*\.key|id_(rsa|dsa|ecdsa|ed25519)|.*\.tfvars|\.npmrc|\.netrc|credentials(\.json)?)$/i
 
-/** What a checkpoint leaves behind, as far as the repository and its folders tell; runs beside {@link readTrees}. */
-export async function whatStays(repository: Repository): Promise<readonly NotTravelling[]> {
-  const args = ["ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z"]
-  const [ignored, refs, stashed, configured, filtered] = await Promise.all([
-    gitRecords(repository, args),
-    otherRefs(repository),
-    stashes(repository),
-    settings(repository),
-    filters(repository),
-  ])
-  const paths = ignored.map(shownPath)
-  const nested = repository.nested.map((path): NotTravelling => {
-    const reason = "a repository, submodule or linked worktree of its own: only its place travels"
-    return { kind: "nested", path: path.slice(repository.topLevel.length + 1), reason }
-  })
-  const special = await specialEntries(repository, paths)
+/** What a checkpoint of this checkout leaves behind. */
+export async function whatStays(
+  repository: Repository,
+  checkout: ReadCheckout,
+  options: { readonly allBranches: boolean },
+): Promise<readonly NotTravelling[]> {
+  const [refs, configured] = await Promise.all([otherRefs(repository, options), settings(repository)])
+  const rows = (kind: NotTravelling["kind"], paths: readonly string[], reason: string): readonly NotTravelling[] =>
+    capped(paths.map((path) => ({ kind, path: shownPath(path), reason })))
   return [
-    ...capped(nested),
-    ...ignoredFiles(repository, paths),
-    ...special,
+    ...ignoredFiles(repository, (await repository.survey()).nested, checkout),
+    ...rows("secret", checkout.withheld, "looks like a secret, and .worktreeinclude does not name it"),
+    ...rows("unstable", checkout.unstable, "changed with every try to read it: what was read last travels"),
+    ...rows("special-file", checkout.walked.special, "a pipe, socket or device: git does not record it"),
     ...refs,
-    ...stashed,
+    ...otherStashes(checkout),
     ...configured,
-    ...filtered,
   ]
 }
 
-/** What the trees that were read can't hold; rows of `stays` that travel all the same are dropped. */
-export async function whatTreesLack(
-  place: GitPlace,
-  trees: ReadTrees,
-  stays: readonly NotTravelling[],
+/** Everything of a directory that does not travel, nested repositories included. Writes nothing in the repositories. */
+export async function listStaying(
+  repository: Repository,
+  scratch: string,
+  options: { readonly allBranches: boolean } = { allBranches: false },
 ): Promise<readonly NotTravelling[]> {
-  const kept = new Set(trees.kept.map(shownPath))
-  return [...stays.filter(({ path }) => !kept.has(path)), ...(await marks(place, trees))]
+  const { parts, stay } = await nestedRepositories(repository)
+  const rows = [...stay, ...(await staying(repository, scratch, options))]
+  for (const { path, repository: inner } of parts) {
+    const below = await staying(inner, scratch, options)
+    rows.push(...below.map((row) => ({ ...row, path: `${path}/${row.path}` })))
+  }
+  return rows
 }
 
-/** Everything of a directory that does not travel. Writes nothing in the repository. */
-export async function listStaying(repository: Repository, scratch: string): Promise<readonly NotTravelling[]> {
+async function staying(
+  repository: Repository,
+  scratch: string,
+  options: { readonly allBranches: boolean },
+): Promise<readonly NotTravelling[]> {
   await using folder = await scratchFolder(scratch, "staying")
   const place = await apartFrom(repository, join(folder.path, "objects"))
   const base = await readBase(repository)
   const keep = base === null ? [] : [base.code.worktreeTree]
-  const [trees, stays] = await Promise.all([
-    readTrees(repository, { scratch: folder.path, objects: place.objects, keep }),
-    whatStays(repository),
-  ])
-  return await whatTreesLack(place, trees, stays)
+  const checkout = await readCheckout(repository, { scratch: folder.path, objects: place.objects, keep, ...options })
+  return await whatStays(repository, checkout, options)
 }
 
 function capped(rows: readonly NotTravelling[]): readonly NotTravelling[] {
@@ -74,89 +69,63 @@ function capped(rows: readonly NotTravelling[]): readonly NotTravelling[] {
   return [...rows.slice(0, MAX_ROWS), { kind: first.kind, path: `(${rest} more)`, reason: first.reason }]
 }
 
-function ignoredFiles(repository: Repository, paths: readonly string[]): readonly NotTravelling[] {
-  const isNested = new Set(repository.nested.map((path) => `${path.slice(repository.topLevel.length + 1)}/`))
+function ignoredFiles(
+  repository: Repository,
+  nested: readonly string[],
+  checkout: ReadCheckout,
+): readonly NotTravelling[] {
+  const isNested = new Set(nested.map((path) => `${path.slice(repository.topLevel.length + 1)}/`))
+  const kept = new Set(checkout.kept)
   const secrets: NotTravelling[] = []
   const plain: NotTravelling[] = []
-  for (const path of paths) {
-    if (isNested.has(path)) continue
-    if (SECRET_NAME.test(basename(path)))
-      secrets.push({ kind: "secret", path, reason: "ignored, and looks like a secret" })
-    else plain.push({ kind: "ignored", path, reason: "ignored by git" })
+  for (const bytes of checkout.ignored) {
+    const path = shownPath(bytes)
+    if (isNested.has(path) || kept.has(bytes)) continue
+    const partly = bytes.endsWith("/") && checkout.kept.some((each) => each.startsWith(bytes))
+    const reason = partly ? "ignored by git, but for what .worktreeinclude names or a checkpoint has" : "ignored by git"
+    if (looksLikeSecret(bytes)) secrets.push({ kind: "secret", path, reason: "ignored, and looks like a secret" })
+    else plain.push({ kind: "ignored", path, reason })
   }
   return [...secrets, ...capped(plain)]
 }
 
-/** Pipes, sockets, devices and empty folders: git has no entry for them. Ignored folders are not walked. */
-async function specialEntries(repository: Repository, ignored: readonly string[]): Promise<readonly NotTravelling[]> {
-  const skipped = new Set(ignored.filter((path) => path.endsWith("/")).map((path) => path.slice(0, -1)))
-  const nested = new Set(repository.nested.map((path) => path.slice(repository.topLevel.length + 1)))
-  const rows: NotTravelling[] = []
-  const folders = [""]
-  for (let count = 1; folders.length > 0; count += 1) {
-    const folder = folders.pop() ?? ""
-    if (count % FOLDERS_AT_ONCE === 0) await Bun.sleep(0)
-    const entries = entriesOf(join(repository.topLevel, folder))
-    if (entries?.length === 0 && folder !== "") {
-      rows.push({ kind: "special-file", path: `${folder}/`, reason: "an empty folder: git does not record it" })
-    }
-    for (const entry of entries ?? []) {
-      const path = folder === "" ? entry.name : `${folder}/${entry.name}`
-      if (entry.isDirectory()) {
-        if (entry.name !== ".git" && !nested.has(path) && !skipped.has(path)) folders.push(path)
-      } else if (!entry.isFile() && !entry.isSymbolicLink()) {
-        rows.push({ kind: "special-file", path, reason: "a pipe, socket or device: git does not record it" })
-      }
-    }
-  }
-  rows.sort((a, b) => (a.path < b.path ? -1 : 1))
-  return capped(rows)
+function otherStashes(checkout: ReadCheckout): readonly NotTravelling[] {
+  const reason = (message: string): string =>
+    `of another branch of this repository, which has linked worktrees: ${message}`
+  return capped(
+    checkout.otherStashes.map(({ oid, message }) => ({
+      kind: "stash",
+      path: oid.slice(0, 10),
+      reason: reason(message),
+    })),
+  )
 }
 
-/** Null for a folder that vanished meanwhile, may not be read, or whose name is not UTF-8. */
-function entriesOf(folder: string) {
-  try {
-    // Read at once, some folders at a time: 2,500 folders cost 31 ms this way, 69 ms as promises, on cores that git needs.
-    return readdirSync(folder, { withFileTypes: true })
-  } catch (error) {
-    if (isMissing(error) || (error instanceof Error && "code" in error && error.code === "EACCES")) return null
-    throw error
-  }
-}
-
-async function otherRefs(repository: Repository): Promise<readonly NotTravelling[]> {
+async function otherRefs(
+  repository: Repository,
+  { allBranches }: { readonly allBranches: boolean },
+): Promise<readonly NotTravelling[]> {
+  if (allBranches) return []
   const text = await git(repository, ["for-each-ref", "--format=%(refname)", "refs/heads", "refs/tags"])
   const names = text.split("\n").filter((name) => name !== "")
   const branches: NotTravelling[] = []
   const tags: NotTravelling[] = []
   for (const name of names) {
     if (name.startsWith("refs/tags/")) {
-      tags.push({ kind: "tag", path: name.slice("refs/tags/".length), reason: "tags stay" })
+      tags.push({ kind: "tag", path: name.slice("refs/tags/".length), reason: "tags travel with --all-branches" })
     } else if (name !== `refs/heads/${repository.branch ?? ""}`) {
       branches.push({
         kind: "branch",
         path: name.slice("refs/heads/".length),
-        reason: "only the current branch travels",
+        reason: "others travel with --all-branches",
       })
     }
   }
   return [...capped(branches), ...capped(tags)]
 }
 
-async function stashes(repository: Repository): Promise<readonly NotTravelling[]> {
-  const result = await gitResult(repository, ["log", "--walk-reflogs", "--format=%gd %gs", "refs/stash", "--"])
-  if (result.exitCode !== 0) return []
-  const lines = Buffer.from(result.stdout).toString("utf8").split("\n")
-  const rows = lines
-    .filter((line) => line !== "")
-    .map((line, at): NotTravelling => {
-      return { kind: "stash", path: `stash@{${at}}`, reason: `stashes stay: ${line.slice(line.indexOf(" ") + 1)}` }
-    })
-  return capped(rows)
-}
-
 const ORDINARY_SETTING =
-  /^(core\.(repositoryformatversion|filemode|bare|logallrefupdates|ignorecase|precomposeunicode|symlinks|worktree)|remote\.origin\.(url|fetch)|branch\..*|extensions\.objectformat|user\..*|gc\..*|maintenance\..*)$/
+  /^(core\.(repositoryformatversion|filemode|bare|logallrefupdates|ignorecase|precomposeunicode|symlinks|worktree|sparsecheckout|sparsecheckoutcone)|index\.sparse|submodule\..*\.(url|active)|remote\.origin\.(url|fetch)|branch\..*|extensions\.(objectformat|worktreeconfig)|user\..*|gc\..*|maintenance\..*)$/
 
 async function settings(repository: Repository): Promise<readonly NotTravelling[]> {
   const rows: NotTravelling[] = []
@@ -190,45 +159,6 @@ async function branchSettings(repository: Repository): Promise<readonly NotTrave
       ? "its upstream is another local branch, which stays"
       : `the settings of remote ${remote} stay: the upstream shows where that remote is set up`
   return [{ kind: "config", path: `branch.${repository.branch}`, reason }]
-}
-
-/** Marks on index entries that a tree can't hold. */
-async function marks(place: GitPlace, trees: ReadTrees): Promise<readonly NotTravelling[]> {
-  const rows = trees.flagged.map((path): NotTravelling => {
-    const reason = "the mark assume-unchanged or skip-worktree stays; the file travels as it is on disk"
-    return { kind: "config", path: shownPath(path), reason }
-  })
-  const added = await rawChanges(place, [
-    "diff-index",
-    "--cached",
-    "--ita-visible-in-index",
-    "--diff-filter=A",
-    trees.indexTree,
-  ])
-  const intended = added.map(({ path }): NotTravelling => {
-    const reason = "the mark intent-to-add stays; the file travels as an untracked one"
-    return { kind: "config", path: shownPath(path), reason }
-  })
-  return [...capped(rows), ...capped(intended)]
-}
-
-/** Contents that a filter may change on the way. */
-async function filters(repository: Repository): Promise<readonly NotTravelling[]> {
-  const converts = await gitResult(repository, ["config", "--get", "core.autocrlf"])
-  const value = Buffer.from(converts.stdout).toString("utf8").trim()
-  const rows: NotTravelling[] = []
-  if (value === "true" || value === "input") {
-    rows.push({ kind: "config", path: "core.autocrlf", reason: "line endings travel as git stores them" })
-  }
-  const names = await gitRecords(repository, ["ls-files", "-z", ":(glob)**/.gitattributes"])
-  for (const name of names.slice(0, MAX_ROWS)) {
-    const text = (await readTextIfExists(join(repository.topLevel, shownPath(name)))) ?? ""
-    if (/\b(filter=|ident\b|working-tree-encoding=|eol=crlf)/.test(text)) {
-      const reason = "files named there pass through a filter: they travel as git stores them, not byte for byte"
-      rows.push({ kind: "config", path: shownPath(name), reason })
-    }
-  }
-  return rows
 }
 
 /**

@@ -3,13 +3,16 @@ import { join } from "node:path"
 import { readTextIfExists, scratchFolder, writeFileDurably } from "../lib/files.ts"
 import { step, type StepListener } from "../lib/steps.ts"
 import { AppError } from "../protocol/errors.ts"
-import type { CodePart } from "../protocol/manifest.ts"
+import type { CodePart, RepositoryPart } from "../protocol/manifest.ts"
 import { decampFolder } from "./base.ts"
+import { readDetails } from "./checkout.ts"
 import type { Repository } from "./code.ts"
-import { shownPath } from "./git.ts"
+import { gitRecords, shownPath } from "./git.ts"
+import { lookAt, modeDifferences, NOTHING_WALKED } from "./modes.ts"
+import { directoriesOf } from "./nested.ts"
 import { openRepository } from "./repository.ts"
+import { deviations } from "./same.ts"
 import { apartFrom } from "./snapshot.ts"
-import { rawChanges, readTrees, type RawChange } from "./trees.ts"
 
 export interface VerifyRequest {
   readonly directory: string
@@ -19,45 +22,60 @@ export interface VerifyRequest {
 }
 
 /**
- * Recomputes HEAD, branch, index tree and work-tree tree from disk and compares them with the manifest. Files that the last apply wrote
- * are read again byte for byte; of the others git's own record of size and times is believed, as `git status` does. Writes nothing.
- * Step: `verify code`.
+ * Recomputes HEAD, branch, index, work tree, permission bits and the rest of the state from disk, of the outer and every nested
+ * repository, and compares them with the manifest. Files that the last apply wrote are read again byte for byte; of the others git's
+ * own record of size and times is believed, as `git status` does. Writes nothing. Step: `verify code`.
  * @throws {AppError} damaged_data naming what differs
  */
 export async function verifyCode(request: VerifyRequest): Promise<void> {
   const { directory, code, steps } = request
   await step(steps, "verify code", async () => {
-    await using scratch = await scratchFolder(request.scratch, "verify")
-    const repository = await openRepository(directory)
-    requireEqual(directory, "HEAD", repository.head, code.head)
-    requireEqual(directory, "branch", repository.branch, code.branch)
-    const written = await readWritten(repository)
-    const place = await apartFrom(repository, join(scratch.path, "objects"))
-    const trees = await readTrees(repository, {
-      scratch: scratch.path,
-      objects: place.objects,
-      keep: [code.worktreeTree],
-      distrust: written,
-    })
-    requireEqual(directory, "index tree", trees.indexTree, code.indexTree)
-    const changed = await rawChanges(place, ["diff-tree", code.worktreeTree, trees.worktreeTree])
-    // A file more than the checkpoint has is a fault only where the apply wrote or removed: a file that was ignored here and is not
-    // under the incoming `.gitignore` lies where it lay.
-    const ours = written === "all" ? null : new Set(written)
-    requireNoFiles(
-      directory,
-      changed.filter(({ path, status }) => status !== "A" || (ours?.has(path) ?? true)),
-    )
+    await verifyRepository(directory, code, request.scratch)
+    for (const each of directoriesOf(directory, code))
+      await verifyRepository(each.directory, each.part, request.scratch)
   })
 }
 
-function requireNoFiles(directory: string, changed: readonly RawChange[]): void {
-  if (changed.length === 0) return
-  const names = changed.slice(0, 5).map(({ path }) => shownPath(path))
-  const rest = changed.length > names.length ? ` and ${changed.length - names.length} more` : ""
+async function verifyRepository(directory: string, code: RepositoryPart, parent: string): Promise<void> {
+  await using scratch = await scratchFolder(parent, "verify")
+  const repository = await openRepository(directory)
+  requireEqual(directory, "HEAD", repository.head, code.head)
+  requireEqual(directory, "branch", repository.branch, code.branch)
+  const written = await readWritten(repository)
+  const place = await apartFrom(repository, join(scratch.path, "objects"))
+  const found = await deviations(repository, code, place, { scratch: scratch.path, named: written })
+  requireEqual(directory, "index tree", found.indexTree, code.indexTree)
+  requireNoFiles(directory, found.files, "files")
+  const [first] = found.state
+  if (first !== undefined) {
+    throw new AppError("damaged_data", `the ${first} in ${directory} is not that of the checkpoint`)
+  }
+  await requireModes(repository, code, written)
+}
+
+/** Bits of files that the apply wrote and of those that the record names, and the folders above them. */
+async function requireModes(
+  repository: Repository,
+  code: RepositoryPart,
+  written: readonly string[] | "all",
+): Promise<void> {
+  const { modes } = await readDetails(repository, code.stateTree)
+  const paths =
+    written === "all"
+      ? await gitRecords(repository, ["ls-tree", "-r", "-z", "--name-only", code.worktreeTree])
+      : written
+  const named = [...paths, ...modes.emptyFolders, ...modes.others.map(([, path]) => path)]
+  const wrong = modeDifferences(modes, lookAt(NOTHING_WALKED, repository.topLevel, named))
+  requireNoFiles(repository.topLevel, wrong, "permission bits")
+}
+
+function requireNoFiles(directory: string, paths: readonly string[], what: string): void {
+  if (paths.length === 0) return
+  const names = paths.slice(0, 5).map((path) => shownPath(path) || ".")
+  const rest = paths.length > names.length ? ` and ${paths.length - names.length} more` : ""
   throw new AppError(
     "damaged_data",
-    `files in ${directory} are not those of the checkpoint: ${names.join(", ")}${rest}`,
+    `${what} in ${directory} are not those of the checkpoint: ${names.join(", ")}${rest}`,
   )
 }
 

@@ -25,12 +25,13 @@ export function agentRegistry(all: readonly HostAgent[]): AgentRegistry {
 }
 
 /** What the agents are asked about: this directory, without the repositories nested in it. */
-export function scopeOf(repository: Repository, env: AgentEnvironment): AgentScope {
+export async function scopeOf(repository: Repository, env: AgentEnvironment): Promise<AgentScope> {
+  const { nested, rootCommit } = await repository.survey()
   return {
     env,
     topLevel: repository.topLevel,
-    excluded: repository.nested,
-    rootCommit: repository.rootCommit,
+    excluded: nested,
+    rootCommit,
     originUrl: repository.originUrl,
   }
 }

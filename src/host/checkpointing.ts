@@ -8,7 +8,13 @@ import { step, type StepListener } from "../lib/steps.ts"
 import type { BlobRef } from "../protocol/blob.ts"
 import { AppError } from "../protocol/errors.ts"
 import { newCheckpointId, type CheckpointId } from "../protocol/ids.ts"
-import type { AgentPart, Manifest, NotTravelling, SessionEntry } from "../protocol/manifest.ts"
+import {
+  codeBlobs,
+  type AgentPart,
+  type Manifest,
+  type NotTravelling,
+  type SessionEntry,
+} from "../protocol/manifest.ts"
 import { contentDigest } from "../protocol/manifest-digest.ts"
 import type { SessionOutcome } from "../protocol/output.ts"
 import { MANIFEST_SCHEMA } from "../protocol/version.ts"
@@ -26,6 +32,7 @@ export interface TakeRequest {
   readonly head: CheckpointId | null
   readonly kind: "live" | "sealed"
   readonly leaveSessions: boolean
+  readonly allBranches?: boolean
   readonly dryRun?: boolean
   /** Take nothing over from the last checkpoint. */
   readonly isFromNothing?: boolean
@@ -37,6 +44,8 @@ export interface Taken {
   readonly isNothingNew: boolean
   readonly outcomes: readonly SessionOutcome[]
   readonly notTravelling: readonly NotTravelling[]
+  /** What a person must know before the move. */
+  readonly notices: readonly string[]
   /** Plain bytes that are new, before compression. */
   readonly newBytes: number
 }
@@ -73,7 +82,9 @@ export async function takeCheckpoint(daemon: Daemon, request: TakeRequest, steps
     sink: spool.sink,
     scratch: scratch.path,
     steps,
-    ...(request.dryRun === true ? { dryRun: true } : {}),
+    packSizes: new Map(previous?.blobs.map(({ id, storedSize }) => [id, storedSize])),
+    dryRun: request.dryRun === true,
+    allBranches: request.allBranches === true,
   })
   const digest = contentDigest(captured.code, sessions.agents, sessions.sessions)
   const isNothingNew = request.kind === "live" && previous?.contentDigest === digest
@@ -99,6 +110,7 @@ export async function takeCheckpoint(daemon: Daemon, request: TakeRequest, steps
     isNothingNew,
     outcomes: sessions.outcomes,
     notTravelling: [...captured.notTravelling, ...sessions.notTravelling],
+    notices: captured.notices,
     newBytes: captured.newBytes + spool.refs().reduce((sum, ref) => sum + ref.plainSize, 0),
   }
 }
@@ -109,7 +121,7 @@ async function exportSessions(
   previous: Manifest | null,
   spool: Spool,
 ): Promise<Sessions> {
-  const scope = scopeOf(request.repository, request.place.env)
+  const scope = await scopeOf(request.repository, request.place.env)
   const agents: AgentPart[] = []
   const sessions: SessionEntry[] = []
   const outcomes: SessionOutcome[] = []
@@ -153,7 +165,7 @@ function withoutOwnProvider(entry: SessionEntry, configured: readonly string[]):
 }
 
 async function sessionsThatStay(daemon: Daemon, request: TakeRequest): Promise<Sessions> {
-  const scope = scopeOf(request.repository, request.place.env)
+  const scope = await scopeOf(request.repository, request.place.env)
   const reason = "stays by choice (--leave-sessions)"
   const found = await Promise.all(
     daemon.agents.all.map(async (agent) =>
@@ -173,7 +185,7 @@ async function sessionsThatStay(daemon: Daemon, request: TakeRequest): Promise<S
 function blobsOf(manifest: Manifest, known: readonly BlobRef[]): BlobRef[] {
   const byId = new Map(known.map((ref) => [ref.id, ref]))
   const named = new Set([
-    ...manifest.code.packs.map((pack) => pack.blob),
+    ...codeBlobs(manifest.code),
     ...manifest.sessions.flatMap((session) => session.blobs),
     ...manifest.agents.flatMap((part) => part.shared.flatMap((shared) => shared.blobs)),
   ])

@@ -94,7 +94,7 @@ async function drain(
   const place = placeOf(daemon, workspace, effect.id)
   if (place === null || (await isAbsentOrEmpty(place.directory))) return NOTHING
   const leg = effect.id === null ? null : daemon.store.leg(effect.id)
-  const scope = scopeOf(await openRepository(place.directory), place.env)
+  const scope = await scopeOf(await openRepository(place.directory), place.env)
   const wait = {
     waitMs: leg === null ? 0 : leg.waitMs,
     signal: context.signal,

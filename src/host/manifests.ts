@@ -25,10 +25,10 @@ export function parseManifest(text: string, what: string): Manifest {
     throw new AppError("damaged_data", `${what} is not JSON`, { cause: error })
   }
   const schema = typeof value === "object" && value !== null && "schema" in value ? value.schema : null
-  if (schema !== MANIFEST_SCHEMA) {
+  if (schema !== 1 && schema !== MANIFEST_SCHEMA) {
     throw new AppError(
       "manifest_version",
-      `${what} has schema ${String(schema)}, this decamp reads ${MANIFEST_SCHEMA}`,
+      `${what} has schema ${String(schema)}, this decamp reads up to ${MANIFEST_SCHEMA}`,
       {
         hint: "bring decamp to the same version on both hosts",
       },

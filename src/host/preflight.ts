@@ -40,13 +40,13 @@ export async function preflightSource(
   const repository = await openRepository(place.directory)
   const unsupported = await unsupportedState(repository)
   if (unsupported !== null) throw unsupported
-  const scope = scopeOf(repository, place.env)
+  const scope = await scopeOf(repository, place.env)
   const quiet = await waitForQuiet(daemon.agents, scope, options)
   const needs = options.leaveSessions ? [] : await agentNeeds(daemon, place, scope)
   return { notices: idleNotices(quiet), needs, directory: place.directory }
 }
 
-async function agentNeeds(daemon: Daemon, place: Place, scope: ReturnType<typeof scopeOf>): Promise<Need[]> {
+async function agentNeeds(daemon: Daemon, place: Place, scope: Awaited<ReturnType<typeof scopeOf>>): Promise<Need[]> {
   const needs: Need[] = []
   for (const agent of daemon.agents.all) {
     const sessions = await agent.sessions(scope)

@@ -123,7 +123,7 @@ async function checkDirectory(directory: string, manifest: Manifest | null): Pro
   if (await isAbsentOrEmpty(directory)) return
   const repository = await openRepository(directory)
   if ((await readBase(repository)) !== null) return
-  if (manifest === null || repository.rootCommit === manifest.code.rootCommit) return
+  if (manifest === null || (await repository.survey()).rootCommit === manifest.code.rootCommit) return
   throw new AppError("unrelated_repository", `${directory} shares no commit with the workspace`, {
     hint: "use a clone of the same repository, an empty directory, or --into DIR",
   })

@@ -1,16 +1,18 @@
 /** `decamp restore`: the code of a checkpoint, or a saved state, back into this directory or into a fresh one. */
+import { join } from "node:path"
+import { applyBackup } from "../checkpoint/apply-backup.ts"
 import { applyCode } from "../checkpoint/apply.ts"
-import { backupCode, restoreBackup } from "../checkpoint/backup.ts"
+import { backupCode } from "../checkpoint/backup.ts"
 import { readBase, restoreBase } from "../checkpoint/base.ts"
 import { captureCode } from "../checkpoint/capture.ts"
-import type { Backup, Repository } from "../checkpoint/code.ts"
+import type { Repository } from "../checkpoint/code.ts"
 import { openRepository } from "../checkpoint/repository.ts"
 import { verifyCode } from "../checkpoint/verify.ts"
 import type { BlobSink, BlobSource } from "../protocol/blob.ts"
-import { AppError, toAppError } from "../protocol/errors.ts"
+import { AppError } from "../protocol/errors.ts"
 import type { CheckpointId } from "../protocol/ids.ts"
 import type { RestoreRequest } from "../protocol/local-api.ts"
-import type { CodePart, Manifest } from "../protocol/manifest.ts"
+import { codeBlobs, type CodePart } from "../protocol/manifest.ts"
 import { contentDigest } from "../protocol/manifest-digest.ts"
 import type { RestoreOutput } from "../protocol/output.ts"
 import { OUTPUT_SCHEMA } from "../protocol/version.ts"
@@ -23,6 +25,7 @@ import type { Runtime } from "./runtime.ts"
 import { alone, bringObjects, bringPacks, findState } from "./states.ts"
 import type { Place } from "./store/host-store.ts"
 import { isAbsentOrEmpty } from "./target-leg.ts"
+import { undoable } from "./unfinished.ts"
 import { locateWorkspace, refuseOpenHandoff, userGateway } from "./workspace.ts"
 
 const SESSIONS_STAY = "only the code was restored: the agents' sessions stay as they are"
@@ -88,63 +91,54 @@ async function refuseInUse(into: string): Promise<void> {
 
 async function refuseTurns({ daemon, repository, place, tally, signal }: Work): Promise<void> {
   const notice = (text: string): void => tally.steps({ type: "notice", text })
-  await waitForQuiet(daemon.agents, scopeOf(repository, place.env), { waitMs: 0, signal, notice })
+  await waitForQuiet(daemon.agents, await scopeOf(repository, place.env), { waitMs: 0, signal, notice })
 }
 
 async function restoreCheckpoint(work: Work, checkpoint: CheckpointId, into: string | null): Promise<Restored> {
   const { daemon, repository, place, tally } = work
   const count = (bytes: number): number => (tally.bytesReceived += bytes)
   const manifest = await fetchManifest(daemon, place.workspace, checkpoint, "user", count)
-  const bytes = manifest.blobs.reduce((sum, blob) => sum + blob.plainSize, 0)
+  const used = new Set(codeBlobs(manifest.code))
+  const bytes = manifest.blobs.reduce((sum, { id, plainSize }) => sum + (used.has(id) ? plainSize : 0), 0)
   await checkDisk(into ?? repository.topLevel, bytes)
   const directory = into ?? repository.topLevel
   const bring = into === null ? bringObjects : bringPacks
   const brought = await bring(daemon, manifest, directory, tally.steps)
+  const { code } = manifest
   const restored =
-    into === null ? await inPlace(work, manifest, brought.source) : await afresh(work, manifest, into, brought.source)
+    into === null ? await inPlace(work, code, brought.source) : await afresh(work, code, into, brought.source)
   tally.bytesReceived += brought.bytesReceived()
   if (!restored.isEqual && manifest.sessions.length > 0) tally.notices.push(SESSIONS_STAY)
   return restored
 }
 
-async function inPlace(work: Work, { code }: Manifest, source: BlobSource): Promise<Restored> {
-  const { daemon, repository, tally, signal } = work
+async function inPlace(work: Work, code: CodePart, source: BlobSource): Promise<Restored> {
+  const { daemon, repository, place, tally, signal } = work
   await using scratch = await scratchOf(daemon, "restore")
   if (await isAt(repository, code, scratch.path)) return { isEqual: true, saved: null }
-  const base = await readBase(repository)
   const { topLevel: directory } = repository
   const { steps } = tally
   if (signal.aborted) throw new AppError("interrupted", "nothing was changed yet")
   const backup = await backupCode({ directory, code, atMs: daemon.nowMs(), scratch: scratch.path, steps })
-  await applyOrUndo({ directory, code, source, scratch: scratch.path, steps, backup })
-  await restoreBase(repository, base)
+  await undoable(daemon, place.workspace, { backup, code }, steps, async () => {
+    await applyCode({ directory, code, source, scratch: scratch.path, steps, backup })
+    await verifyCode({ directory, code, scratch: scratch.path, steps })
+    await settleBase(directory, code.nested, true)
+  })
   return { isEqual: false, saved: backup.kind === "repository" ? backup.ref : null }
 }
 
-async function afresh(work: Work, { code }: Manifest, directory: string, source: BlobSource): Promise<Restored> {
-  const { daemon, tally } = work
+async function afresh(work: Work, code: CodePart, directory: string, source: BlobSource): Promise<Restored> {
+  const { daemon, place, tally } = work
   const { steps } = tally
   await using scratch = await scratchOf(daemon, "restore")
   const backup = await backupCode({ directory, code, atMs: daemon.nowMs(), scratch: scratch.path, steps })
-  await applyOrUndo({ directory, code, source, scratch: scratch.path, steps, backup })
-  // It is a repository of its own, at no checkpoint of anything.
-  await restoreBase(await openRepository(directory), null)
+  await undoable(daemon, place.workspace, { backup, code }, steps, async () => {
+    await applyCode({ directory, code, source, scratch: scratch.path, steps, backup })
+    await verifyCode({ directory, code, scratch: scratch.path, steps })
+    await settleBase(directory, code.nested, false)
+  })
   return { isEqual: false, saved: null }
-}
-
-/** Applies and verifies; after a failure the directory is as the backup has it. */
-async function applyOrUndo(request: Parameters<typeof applyCode>[0] & { readonly backup: Backup }): Promise<void> {
-  const { directory, code, scratch, steps, backup } = request
-  try {
-    await applyCode(request)
-    await verifyCode({ directory, code, scratch, steps })
-  } catch (error) {
-    const { left } = await restoreBackup({ backup, code, scratch, steps })
-    const failure = toAppError(error)
-    const undone = `${failure.message}; ${directory} is as it was`
-    const kept = left === null ? undone : `${undone}, and what changed meanwhile is under ${left}`
-    throw new AppError(failure.code, kept, { hint: failure.hint, details: failure.details, cause: error })
-  }
 }
 
 /** Whether the directory has this very code: then nothing is written, not even a backup. */
@@ -169,6 +163,21 @@ const NO_SINK: BlobSink = {
 }
 
 async function restoreSaved(work: Work, ref: string, into: string | null): Promise<Restored> {
-  void work
-  throw new AppError("unsupported_state", `${ref} can't be restored${into === null ? "" : ` into ${into}`} yet`)
+  const { daemon, repository, tally, signal } = work
+  if (signal.aborted) throw new AppError("interrupted", "nothing was changed yet")
+  await using scratch = await scratchOf(daemon, "restore")
+  const { saved } = await applyBackup({ repository, ref, into, scratch: scratch.path, steps: tally.steps })
+  await settleBase(into ?? repository.topLevel, [], into === null)
+  return { isEqual: into === null && saved === null, saved }
+}
+
+/**
+ * A restore leaves the record of the checkpoint that a directory is at as it was, and none in a fresh one; what an apply noted for its
+ * own proof has done its duty.
+ */
+async function settleBase(directory: string, nested: CodePart["nested"], isKept: boolean): Promise<void> {
+  for (const each of [directory, ...nested.map(({ path }) => join(directory, path))]) {
+    const repository = await openRepository(each)
+    await restoreBase(repository, isKept ? await readBase(repository) : null)
+  }
 }

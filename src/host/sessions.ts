@@ -20,7 +20,7 @@ export async function exportSession(
   request: z.infer<typeof sessionExportRequestSchema>,
 ): Promise<FileOutput> {
   const repository = await openRepository(request.directory)
-  const scope = scopeOf(repository, request.env)
+  const scope = await scopeOf(repository, request.env)
   for (const agent of daemon.agents.all) {
     if (!(await agent.sessions(scope)).some((session) => session.id === request.id)) continue
     const written = await agent.exportFile(scope, request.id, request.file)
@@ -37,7 +37,7 @@ export async function importSession(
   request: z.infer<typeof sessionImportRequestSchema>,
 ): Promise<FileOutput> {
   const repository = await openRepository(request.directory)
-  const scope = scopeOf(repository, request.env)
+  const scope = await scopeOf(repository, request.env)
   await stat(request.file).catch((cause: unknown) => {
     throw new AppError("not_found", `${request.file} can't be read`, {
       cause,

@@ -179,7 +179,7 @@ function sameCode(one: CodePart, other: CodePart): boolean {
 }
 
 async function sessionsHere(daemon: Daemon, repository: Repository, place: Place): Promise<StatusOutput["sessions"]> {
-  const scope = scopeOf(repository, place.env)
+  const scope = await scopeOf(repository, place.env)
   const found = await Promise.all(
     daemon.agents.all.map(async (agent) =>
       (await agent.sessions(scope)).map(({ id, title, state }) => ({
@@ -201,7 +201,7 @@ export async function sessions(daemon: Daemon, request: WorkspaceRequest): Promi
       ? await locate(daemon, request)
       : await locate(daemon, { ...request, directory: await directoryOf(daemon, request.workspace, request.directory) })
   const env = located.place?.env ?? request.env
-  const scope = scopeOf(located.repository, env)
+  const scope = await scopeOf(located.repository, env)
   const found = await Promise.all(
     daemon.agents.all.map(async (agent) =>
       (await agent.sessions(scope)).map(({ id, title, state, parentId, createdAtMs, updatedAtMs }) => ({

@@ -90,7 +90,7 @@ async function importSessions(
 ): Promise<SessionOutcome[]> {
   const { manifest, place } = arrival
   const base = await readKnownManifest(daemon, manifest.workspace)
-  const scope = scopeOf(await openRepository(place.directory), place.env)
+  const scope = await scopeOf(await openRepository(place.directory), place.env)
   const outcomes: SessionOutcome[] = []
   for (const agent of daemon.agents.all) {
     const part = manifest.agents.find((each) => each.agent === agent.name)

@@ -8,6 +8,7 @@ import {
   incarnationSchema,
   oidSchema,
   workspaceIdSchema,
+  type BlobId,
 } from "./ids.ts"
 import { MANIFEST_SCHEMA } from "./version.ts"
 
@@ -28,12 +29,24 @@ const packSchema = z.object({
   blob: blobIdSchema,
   /** The snapshot commit that is complete once this pack and all earlier ones are present. */
   snapshot: oidSchema,
+  /** This pack begins a folded chain: the snapshot of the longer chain that `snapshot` stands for. */
+  replaces: oidSchema.optional(),
 })
 
-export const codePartSchema = z.object({
+/** A content of Git LFS that no server has: `oid` is LFS's own id, the SHA-256 of the content (hex). */
+export const lfsObjectSchema = z.object({
+  oid: z.string().regex(/^[0-9a-f]{64}$/),
+  /** Bytes. */
+  size: z.int().nonnegative(),
+  blob: blobIdSchema,
+})
+export type LfsObject = z.infer<typeof lfsObjectSchema>
+
+/** One repository of a workspace as it is in one checkout. Fields with a default are absent in schema 1. */
+const repositoryPartSchema = z.object({
   objectFormat: z.enum(["sha1", "sha256"]),
-  /** HEAD commit. */
-  head: oidSchema,
+  /** HEAD commit; null on a branch that has none yet. */
+  head: oidSchema.nullable(),
   /** A commit without parents among HEAD's ancestors: clones of one repository have it in common. */
   rootCommit: oidSchema.nullable(),
   /** Branch that HEAD names, null when detached. */
@@ -50,16 +63,55 @@ export const codePartSchema = z.object({
     .nullable(),
   /** URL of `origin` without user and password, null when there is none. */
   originUrl: z.string().max(4096).nullable(),
-  /** Tree of the index. */
+  /** Tree of the index, without unmerged and intent-to-add entries. */
   indexTree: oidSchema,
-  /** Tree of the work tree: tracked files as they are on disk and untracked files that are not ignored. */
+  /** Tree of the work tree: tracked files, untracked ones that are not ignored and chosen ignored ones, byte for byte as on disk. */
   worktreeTree: oidSchema,
+  /** Tree with everything else (docs/formats/code-state.md); null when there is nothing else. */
+  stateTree: oidSchema.nullable().default(null),
+  /** Branches that an operation in progress will move or go back to: HEAD is detached meanwhile. */
+  heldBranches: z
+    .array(z.object({ name: branchNameSchema, oid: oidSchema }))
+    .max(1000)
+    .default([]),
+  /** Commits that the state names and that HEAD need not reach (stashes, merge heads, other branches). */
+  carried: z.array(oidSchema).max(100_000).default([]),
+  lfs: z.array(lfsObjectSchema).max(100_000).default([]),
   /** Commit that holds both trees; HEAD and the previous snapshot are among its parents. */
   snapshot: oidSchema,
   /** The chain, oldest first: a full pack, then thin ones. */
   packs: z.array(packSchema).min(1).max(1000),
 })
+export type RepositoryPart = z.infer<typeof repositoryPartSchema>
+
+/** A path below the top, `/`-separated, that can't lead out of it or into a git folder. */
+const pathBelowSchema = z
+  .string()
+  .min(1)
+  .max(4096)
+  .refine((path) => path.split("/").every((part) => part !== "" && part !== "." && !/^\.\.$|^\.git$|\0/i.test(part)))
+
+const nestedPartSchema = repositoryPartSchema.extend({
+  /** Where it lies, from the top of the outermost repository. */
+  path: pathBelowSchema,
+  /** Name of a submodule whose git folder lies in `modules/` of the repository around it; null: the git folder lies inside. */
+  module: pathBelowSchema.nullable(),
+})
+export type NestedPart = z.infer<typeof nestedPartSchema>
+
+export const codePartSchema = repositoryPartSchema.extend({
+  /** Submodules and independent repositories below it, outer ones first. */
+  nested: z.array(nestedPartSchema).max(64).default([]),
+})
 export type CodePart = z.infer<typeof codePartSchema>
+
+/** Every blob that the code of a checkpoint names. */
+export function codeBlobs(code: CodePart): readonly BlobId[] {
+  return [code, ...code.nested].flatMap(({ packs, lfs }) => [
+    ...packs.map(({ blob }) => blob),
+    ...lfs.map(({ blob }) => blob),
+  ])
+}
 
 export const sessionEntrySchema = z.object({
   agent: agentNameSchema,
@@ -116,7 +168,8 @@ export const notTravellingSchema = z.object({
 export type NotTravelling = z.infer<typeof notTravellingSchema>
 
 export const manifestSchema = z.object({
-  schema: z.literal(MANIFEST_SCHEMA),
+  /** Schema 1 is read too: what it lacks has a default. */
+  schema: z.union([z.literal(1), z.literal(MANIFEST_SCHEMA)]),
   workspace: workspaceIdSchema,
   checkpoint: checkpointIdSchema,
   parent: checkpointIdSchema.nullable(),

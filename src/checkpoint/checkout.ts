@@ -1,0 +1,221 @@
+/** The whole state of one checkout: read into trees, and brought from one to another. */
+import type { StepListener } from "../lib/steps.ts"
+import type { Oid } from "../protocol/ids.ts"
+import { branchCommits, branchFiles, parseBranches, readBranches, type Branches } from "./branches.ts"
+import type { Repository } from "./code.ts"
+import { conversions } from "./conversion.ts"
+import { git, gitResult, type GitPlace } from "./git.ts"
+import { installIndex } from "./index-file.ts"
+import { checkoutLfs } from "./lfs.ts"
+import { marksFiles, parseMarks, placeholders, setMarks, type Marks } from "./marks.ts"
+import { applyModes, modesFiles, modesOf, openFolders, parseModes, type Modes } from "./modes.ts"
+import { carriedBy, heldBranches, operationFiles, parseOperation, readOperation, type Operation } from "./operation.ts"
+import { rawChanges, type RawChange } from "./raw-changes.ts"
+import { commitText, writeCommit } from "./snapshot.ts"
+import { parseSparse, readSparse, sparseFiles, writeSparse, type Sparse } from "./sparse.ts"
+import { listStashes, parseStashes, stashFiles, travelling, type Stash } from "./stash.ts"
+import { readStateFiles, writeStateTree } from "./state.ts"
+import { readTrees, type ReadOptions, type ReadTrees } from "./trees.ts"
+
+/** So many files are looked at one by one; with more, all are. */
+const MAX_REFRESHED = 500
+
+/** What a state tree says. */
+export interface Details {
+  readonly marks: Marks
+  readonly modes: Modes
+  readonly operation: Operation | null
+  readonly sparse: Sparse | null
+  /** Newest first. */
+  readonly stashes: readonly Stash[]
+  readonly branches: Branches | null
+}
+
+export interface ReadCheckout extends ReadTrees {
+  readonly stateTree: Oid | null
+  readonly carried: readonly Oid[]
+  readonly heldBranches: readonly { readonly name: string; readonly oid: Oid }[]
+  readonly details: Details
+  /** Stashes of other branches: they stay. */
+  readonly otherStashes: readonly Stash[]
+}
+
+/** A state to be brought about. */
+export interface TargetCheckout {
+  readonly indexTree: Oid
+  readonly worktreeTree: Oid
+  readonly details: Details
+}
+
+/**
+ * Reads everything. Writes objects only.
+ * @throws {AppError} as {@link readTrees}
+ */
+export async function readCheckout(
+  repository: Repository,
+  options: ReadOptions & { readonly allBranches?: boolean },
+): Promise<ReadCheckout> {
+  const objects = options.objects === undefined ? {} : { objects: options.objects }
+  const place: GitPlace = { gitDir: repository.gitDir, topLevel: repository.topLevel, ...objects }
+  const [trees, operation, stashes, sparse, branches] = await Promise.all([
+    readTrees(repository, options),
+    readOperation(repository),
+    listStashes(repository),
+    readSparse(repository),
+    options.allBranches === true ? readBranches(repository) : null,
+  ])
+  const { travel, stay } = travelling(repository, stashes)
+  const modes = modesOf(trees.walked)
+  const details: Details = { marks: trees.marks, modes, operation, sparse, stashes: travel, branches }
+  const contents = trees.marks.unmerged.filter(({ mode }) => mode !== "160000").map(({ oid }) => oid)
+  const [stateTree, named, held] = await Promise.all([
+    writeStateTree(place, filesOf(details), contents, options.scratch),
+    carriedCommits(place, details),
+    operation === null ? [] : heldBranches(repository, operation),
+  ])
+  const carried = [...new Set([...named, ...held.map(({ oid }) => oid)])].sort()
+  return { ...trees, stateTree, carried, heldBranches: held, details, otherStashes: stay }
+}
+
+function filesOf(details: Details): Map<string, Uint8Array> {
+  return new Map([
+    ...marksFiles(details.marks),
+    ...modesFiles(details.modes),
+    ...(details.operation === null ? [] : operationFiles(details.operation)),
+    ...(details.sparse === null ? [] : sparseFiles(details.sparse)),
+    ...(details.stashes.length === 0 ? [] : stashFiles(details.stashes)),
+    ...(details.branches === null ? [] : branchFiles(details.branches)),
+  ])
+}
+
+/** Commits that the state names; a bare tree travels as the tree of a commit made for it. */
+async function carriedCommits(place: GitPlace, details: Details): Promise<readonly Oid[]> {
+  const named = details.operation === null ? { commits: [], trees: [] } : await carriedBy(place, details.operation)
+  const wrapped: Oid[] = []
+  for (const tree of named.trees) wrapped.push(await writeCommit(place, commitText(tree, [], "decamp tree")))
+  const branches = details.branches === null ? [] : branchCommits(details.branches)
+  return [...new Set([...named.commits, ...wrapped, ...details.stashes.map(({ oid }) => oid), ...branches])]
+}
+
+/**
+ * The details that a state tree holds.
+ * @throws {AppError} damaged_data
+ */
+export async function readDetails(place: GitPlace, stateTree: Oid | null): Promise<Details> {
+  const files = await readStateFiles(place, stateTree)
+  return {
+    marks: parseMarks(files),
+    modes: parseModes(files),
+    operation: parseOperation(files),
+    sparse: parseSparse(files),
+    stashes: parseStashes(files),
+    branches: parseBranches(files),
+  }
+}
+
+export interface Moving {
+  /** Folder for temporary files. */
+  readonly scratch: string
+  /** Files here (byte paths) that belong to nobody's checkpoint: they are left as they are. */
+  readonly foreign: ReadonlySet<string>
+  readonly steps: StepListener
+}
+
+/**
+ * Brings work tree, permission bits, index and sparse settings from what was just read to another state. Only files that differ are
+ * touched; new ones are made 0600 and widened last. The repository's own index is replaced at once, after the work tree. HEAD, refs,
+ * stashes and the operation in progress are the caller's affair.
+ */
+export async function moveCheckout(
+  repository: Repository,
+  from: ReadCheckout,
+  to: TargetCheckout,
+  moving: Moving,
+): Promise<void> {
+  const changes =
+    from.worktreeTree === to.worktreeTree
+      ? []
+      : await rawChanges(repository, ["diff-tree", from.worktreeTree, to.worktreeTree])
+  const written = writtenBy(changes)
+  await openFolders(
+    repository.topLevel,
+    from.walked,
+    changes.map(({ path }) => path),
+  )
+  if (changes.length > 0) {
+    // Contents of Git LFS are put in the place of their pointers afterwards, when they are here.
+    const pointers = ["clean", "smudge", "process"].flatMap((name) => ["-c", `filter.lfs.${name}=`])
+    const args = [...pointers, "-c", "filter.lfs.required=false", "read-tree", "-m", "-u"]
+    await git(from.place, [...args, from.worktreeTree, to.worktreeTree], { isPrivate: true })
+  }
+  const lfs = await checkoutLfs(repository, [...written.keys()])
+  if (lfs.reason !== null) moving.steps({ type: "notice", text: lfsNotice(lfs) })
+  await applyModes(repository.topLevel, to.details.modes, {
+    files: written,
+    paths: changes.filter(({ status }) => status !== "D").map(({ path }) => path),
+    before: from.walked,
+    foreign: moving.foreign,
+  })
+  await writeSparse(repository, to.details.sparse)
+  if (changes.length > 0 || !isSameIndex(from, to)) {
+    await moveIndex(repository, from, to, { scratch: moving.scratch, written: [...written.keys()] })
+  }
+}
+
+function writtenBy(changes: readonly RawChange[]): Map<string, "file" | "exec"> {
+  return new Map(
+    changes
+      .filter(({ newMode }) => newMode.startsWith("100"))
+      .map(({ path, newMode }) => [path, newMode === "100755" ? "exec" : "file"]),
+  )
+}
+
+function lfsNotice({ pointers, reason }: Awaited<ReturnType<typeof checkoutLfs>>): string {
+  const many = `${pointers.length} ${pointers.length === 1 ? "file" : "files"} of Git LFS`
+  return reason === "no-git-lfs"
+    ? `${many} arrived as pointers: git-lfs is not set up here (install it, then git lfs install && git lfs pull)`
+    : `${many} arrived as pointers: their contents are on the LFS server (git lfs pull)`
+}
+
+function isSameIndex(from: ReadCheckout, to: TargetCheckout): boolean {
+  return from.indexTree === to.indexTree && JSON.stringify(from.marks) === JSON.stringify(to.details.marks)
+}
+
+async function moveIndex(
+  repository: Repository,
+  from: ReadCheckout,
+  to: TargetCheckout,
+  { scratch, written }: { readonly scratch: string; readonly written: readonly string[] },
+): Promise<void> {
+  await git(from.place, ["read-tree", "-i", "-m", to.indexTree])
+  const place: GitPlace = { gitDir: repository.gitDir, topLevel: repository.topLevel, index: from.place.index }
+  await setMarks(place, to.details.marks, await placeholders(scratch))
+  await refresh(repository, place, from, to, written)
+  await installIndex(repository, from.place.index)
+}
+
+/**
+ * Notes size and times of the files as they are now, so that the next `git status` need not read them: permission bits were set after
+ * git wrote them, and files with a filter were compared without it.
+ */
+async function refresh(
+  repository: Repository,
+  place: GitPlace,
+  from: ReadCheckout,
+  to: TargetCheckout,
+  written: readonly string[],
+): Promise<void> {
+  const attributes = [...from.walked.files.keys(), ...written].filter((path) => path.endsWith(".gitattributes"))
+  const isFiltered = (await conversions(repository, attributes)) !== null
+  if (isFiltered || written.length > MAX_REFRESHED) {
+    await gitResult(place, ["update-index", "-q", "--refresh"])
+    return
+  }
+  const added = await rawChanges(place, ["diff-tree", "--diff-filter=A", to.indexTree, to.worktreeTree])
+  const untracked = new Set(added.map(({ path }) => path))
+  const paths = written.filter((path) => !untracked.has(path))
+  if (paths.length === 0) return
+  const input = paths.map((path) => `${path}\0`).join("")
+  const args = ["--literal-pathspecs", "add", "--refresh", "--pathspec-from-file=-", "--pathspec-file-nul"]
+  await gitResult(place, args, { input })
+}
