@@ -30,6 +30,8 @@ import { restore } from "../restore.ts"
 import type { Runtime } from "../runtime.ts"
 import { exportSession, importSession } from "../sessions.ts"
 import { sessions, status } from "../status.ts"
+import { alone } from "../states.ts"
+import { undoUnfinished } from "../unfinished.ts"
 import { userGateway } from "../workspace.ts"
 
 export interface LocalRoutes {
@@ -71,9 +73,29 @@ export function localRoutes(routes: LocalRoutes): Hono {
       isBusy: active.size > 0 || routes.isBusy(),
     }),
   )
+  const undone = undoneFirst(routes)
+  app.use(async (context, next) => {
+    // Stopping has to be possible whatever is the matter.
+    if (context.req.path !== "/local/stop") await undone()
+    await next()
+  })
   moveRoutes(app, routes, active)
   questionRoutes(app, routes)
   return app
+}
+
+/** Before the first command that this daemon carries out, what an earlier one left half done is put back; until that works, none is. */
+function undoneFirst({ daemon, runtime }: LocalRoutes): () => Promise<void> {
+  let done: Promise<void> | null = null
+  return async () => {
+    done ??= undoUnfinished(daemon, async (workspace, work) => await alone(runtime, workspace, work))
+    try {
+      await done
+    } catch (error) {
+      done = null
+      throw error
+    }
+  }
 }
 
 function moveRoutes(app: Hono, { daemon, runtime }: LocalRoutes, active: Set<symbol>): void {
