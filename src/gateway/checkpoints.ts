@@ -3,7 +3,7 @@ import type { OfferedCheckpoint, HostIdentity } from "../handoff/request.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { blobPlanAnswerSchema, blobPlanRequestSchema, blobUrlsAnswerSchema } from "../protocol/gateway-api.ts"
 import type { BlobId, CheckpointId, TenantId, WorkspaceId } from "../protocol/ids.ts"
-import { MANIFEST_MAX_BYTES, manifestSchema, type Manifest } from "../protocol/manifest.ts"
+import { codeBlobs, MANIFEST_MAX_BYTES, manifestSchema, type Manifest } from "../protocol/manifest.ts"
 import type { z } from "zod"
 import type { BlobStore, Presigner } from "../storage/blob-store.ts"
 import { countsOf, type CheckpointCounts } from "./history.ts"
@@ -137,7 +137,7 @@ async function missingBlob(store: BlobStore, tenant: TenantId, manifest: Manifes
   const stored = await store.list(blobPrefix(tenant, manifest.workspace))
   const listed = new Set(manifest.blobs.map((ref) => ref.id))
   const used = [
-    ...manifest.code.packs.map((pack) => pack.blob),
+    ...codeBlobs(manifest.code),
     ...manifest.sessions.flatMap((session) => session.blobs),
     ...manifest.agents.flatMap((part) => part.shared.flatMap((shared) => shared.blobs)),
   ]
