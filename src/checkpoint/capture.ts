@@ -1,6 +1,6 @@
 /** Taking the code of a directory into a checkpoint without changing the directory. */
-import { rm } from "node:fs/promises"
 import { join } from "node:path"
+import { scratchFolder } from "../lib/files.ts"
 import { step } from "../lib/steps.ts"
 import type { BlobRef } from "../protocol/blob.ts"
 import { AppError } from "../protocol/errors.ts"
@@ -67,48 +67,48 @@ async function captureRepository(
   before: RepositoryPart | null,
   request: CaptureRequest,
 ): Promise<CapturedPart> {
-  const folder = join(request.scratch, `objects-${crypto.randomUUID().slice(0, 8)}`)
-  const apart = await apartFrom(repository, folder)
-  try {
-    // Whether a thin pack is possible doesn't depend on what is captured: it is found out beside the capture.
-    const [state, previous] = await Promise.all([
-      step(request.steps, "capture code", async () => await readState(repository, before, request, apart)),
-      usablePrevious(before, apart),
-    ])
-    const { checkout, surroundings } = state
-    const [chain, lfs, notTravelling] = await Promise.all([
-      step(request.steps, "pack code", async () => await packState(request, apart, state.facts, previous)),
-      captureLfs({
-        repository,
-        place: apart,
-        roots: [state.facts.head, checkout.indexTree, checkout.worktreeTree, ...checkout.carried].filter(
-          (oid) => oid !== null,
-        ),
-        sink: request.sink,
-        previous: before?.lfs ?? [],
-        dryRun: request.dryRun === true,
-      }),
-      whatStays(repository, checkout, { allBranches: request.allBranches === true }),
-    ])
-    const part: RepositoryPart = {
-      ...surroundings,
-      head: state.facts.head,
-      rootCommit: oidSchema.nullable().parse((await repository.survey()).rootCommit),
-      branch: repository.branch,
-      indexTree: checkout.indexTree,
-      worktreeTree: checkout.worktreeTree,
-      stateTree: checkout.stateTree,
-      heldBranches: [...checkout.heldBranches],
-      carried: [...checkout.carried],
-      lfs: [...lfs.objects],
-      snapshot: chain.snapshot,
-      packs: [...chain.packs],
-    }
-    const newBytes = chain.newBytes + lfs.newBytes
-    return { part, notTravelling, notices: noticesOf(checkout, lfs.missing), newBytes }
-  } finally {
-    await rm(folder, { recursive: true, force: true })
+  await using scratch = await scratchFolder(request.scratch, "capture")
+  const apart = await apartFrom(repository, join(scratch.path, "objects"))
+  // Whether a thin pack is possible doesn't depend on what is captured: it is found out beside the capture.
+  const [state, previous] = await Promise.all([
+    step(
+      request.steps,
+      "capture code",
+      async () => await readState(repository, before, { ...request, scratch: scratch.path }, apart),
+    ),
+    usablePrevious(before, apart),
+  ])
+  const { checkout, surroundings } = state
+  const [chain, lfs, notTravelling] = await Promise.all([
+    step(request.steps, "pack code", async () => await packState(request, apart, state.facts, previous)),
+    captureLfs({
+      repository,
+      place: apart,
+      roots: [state.facts.head, checkout.indexTree, checkout.worktreeTree, ...checkout.carried].filter(
+        (oid) => oid !== null,
+      ),
+      sink: request.sink,
+      previous: before?.lfs ?? [],
+      dryRun: request.dryRun === true,
+    }),
+    whatStays(repository, checkout, { allBranches: request.allBranches === true }),
+  ])
+  const part: RepositoryPart = {
+    ...surroundings,
+    head: state.facts.head,
+    rootCommit: oidSchema.nullable().parse((await repository.survey()).rootCommit),
+    branch: repository.branch,
+    indexTree: checkout.indexTree,
+    worktreeTree: checkout.worktreeTree,
+    stateTree: checkout.stateTree,
+    heldBranches: [...checkout.heldBranches],
+    carried: [...checkout.carried],
+    lfs: [...lfs.objects],
+    snapshot: chain.snapshot,
+    packs: [...chain.packs],
   }
+  const newBytes = chain.newBytes + lfs.newBytes
+  return { part, notTravelling, notices: noticesOf(checkout, lfs.missing), newBytes }
 }
 
 function noticesOf(checkout: ReadCheckout, missing: readonly { readonly path: string }[]): string[] {

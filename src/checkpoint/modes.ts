@@ -234,7 +234,11 @@ export async function applyModes(topLevel: string, modes: Modes, written: Writte
   const wanted = new Set(modes.emptyFolders)
   for (const path of modes.emptyFolders) await mkdir(absoluteOf(topLevel, path), { recursive: true })
   const gone = before.emptyFolders.filter((path) => !wanted.has(path)).sort((one, other) => other.length - one.length)
-  for (const path of gone) await removeEmpty(absoluteOf(topLevel, path))
+  for (const path of gone) {
+    for (const each of [path, ...foldersAbove(path).reverse()]) {
+      if (wanted.has(each) || !(await removeEmpty(absoluteOf(topLevel, each)))) break
+    }
+  }
   for (const [path, kind] of written.files) {
     await setMode(absoluteOf(topLevel, path), others.get(path) ?? (kind === "exec" ? modes.exec : modes.file), "file")
   }
@@ -267,11 +271,14 @@ function foldersToSet(
   return [...folders].sort((one, other) => other.length - one.length)
 }
 
-async function removeEmpty(path: Buffer): Promise<void> {
+/** False: it is not empty. */
+async function removeEmpty(path: Buffer): Promise<boolean> {
   try {
     await rmdir(path)
+    return true
   } catch (error) {
-    if (isMissing(error) || (error instanceof Error && "code" in error && error.code === "ENOTEMPTY")) return
+    if (isMissing(error)) return true
+    if (error instanceof Error && "code" in error && error.code === "ENOTEMPTY") return false
     throw error
   }
 }

@@ -53,9 +53,14 @@ export async function deviations(
     if (status === "D") wanted.delete(path)
     else wanted.set(path, { mode: newMode, oid: newOid })
   }
+  const changed = new Set(own.map(({ path }) => path))
+  // An entry of `git add -N` is in no tree: its file counts when the work tree's tree has it.
+  const intended = details.marks.intentToAdd.map(({ path }) => path)
+  for (const path of intended) if (!changed.has(path)) wanted.delete(path)
   const apart = entries.filter((entry) => entry.stage > 0 || isUnseen(entry)).map(({ path }) => path)
   const { named } = options
-  const read = new Set([...own.map(({ path }) => path), ...apart, ...(named === "all" ? wanted.keys() : named)])
+  // Git calls a file dirty when only its times are other ones: what it contains decides.
+  const read = new Set([...changed, ...intended, ...apart, ...dirty, ...(named === "all" ? wanted.keys() : named)])
   const [indexTree, files, state] = await Promise.all([
     gitOid(staged, ["write-tree"]),
     differentFiles(repository, code.objectFormat, wanted, read),
@@ -65,7 +70,7 @@ export async function deviations(
   const isMarked = JSON.stringify({ ...marks, intentToAdd }) === JSON.stringify(details.marks)
   return {
     indexTree,
-    files: [...files, ...dirty.filter((path) => !read.has(path))],
+    files,
     state: isMarked ? state : ["index marks", ...state],
   }
 }

@@ -2,7 +2,7 @@
  * A git folder of our own beside the user's: same objects, same ignore rules, but no filter, no line-ending conversion and no sparse
  * checkout, so that files are read and written byte for byte as they lie on disk. Git LFS alone stays: its contents are no git objects.
  */
-import { copyFile, mkdir, writeFile } from "node:fs/promises"
+import { copyFile, mkdir, readdir, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { isMissing } from "../lib/files.ts"
 import type { Repository } from "./code.ts"
@@ -36,6 +36,7 @@ export async function openShadow(
     writeFile(join(folder, "HEAD"), "ref: refs/heads/decamp\n"),
     writeFile(join(folder, "info", "attributes"), ATTRIBUTES),
     copyIfThere(join(repository.commonDir, "info", "exclude"), join(folder, "info", "exclude")),
+    copySharedIndexes(repository, folder),
     writeFile(join(folder, "config"), configText(repository, { drivers, format, lfsStore: stores.own })),
   ])
   return { gitDir: folder, topLevel: repository.topLevel, objects: objects ?? join(repository.commonDir, "objects") }
@@ -77,6 +78,12 @@ async function filterDrivers(place: GitPlace): Promise<readonly string[]> {
   const result = await gitResult(place, ["config", "--null", "--name-only", "--get-regexp", "^filter\\."])
   const names = Buffer.from(result.stdout).toString("utf8").split("\0")
   return [...new Set(names.flatMap((name) => /^filter\.(.+)\.[^.]+$/s.exec(name)?.[1] ?? []))]
+}
+
+/** A split index names another file of its git folder, which holds most of its entries. */
+async function copySharedIndexes(repository: Repository, folder: string): Promise<void> {
+  const names = (await readdir(repository.gitDir)).filter((name) => name.startsWith("sharedindex."))
+  await Promise.all(names.map(async (name) => await copyIfThere(join(repository.gitDir, name), join(folder, name))))
 }
 
 async function copyIfThere(from: string, to: string): Promise<void> {
