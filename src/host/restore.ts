@@ -6,6 +6,7 @@ import { backupCode } from "../checkpoint/backup.ts"
 import { readBase, restoreBase } from "../checkpoint/base.ts"
 import { captureCode } from "../checkpoint/capture.ts"
 import type { Repository } from "../checkpoint/code.ts"
+import { listSaved } from "../checkpoint/prune.ts"
 import { openRepository } from "../checkpoint/repository.ts"
 import { verifyCode } from "../checkpoint/verify.ts"
 import type { BlobSink, BlobSource } from "../protocol/blob.ts"
@@ -25,7 +26,7 @@ import type { Runtime } from "./runtime.ts"
 import { alone, bringObjects, bringPacks, findState } from "./states.ts"
 import type { Place } from "./store/host-store.ts"
 import { isAbsentOrEmpty } from "./target-leg.ts"
-import { undoable } from "./unfinished.ts"
+import { undoable, type Change } from "./unfinished.ts"
 import { locateWorkspace, refuseOpenHandoff, userGateway } from "./workspace.ts"
 
 const SESSIONS_STAY = "only the code was restored: the agents' sessions stay as they are"
@@ -120,7 +121,7 @@ async function inPlace(work: Work, code: CodePart, source: BlobSource): Promise<
   const { steps } = tally
   if (signal.aborted) throw new AppError("interrupted", "nothing was changed yet")
   const backup = await backupCode({ directory, code, atMs: daemon.nowMs(), scratch: scratch.path, steps })
-  await undoable(daemon, place.workspace, { backup, code }, steps, async () => {
+  await undoable(daemon, place.workspace, { kind: "checkpoint", backup, code }, steps, async () => {
     await applyCode({ directory, code, source, scratch: scratch.path, steps, backup })
     await verifyCode({ directory, code, scratch: scratch.path, steps })
     await settleBase(directory, code.nested, true)
@@ -133,7 +134,7 @@ async function afresh(work: Work, code: CodePart, directory: string, source: Blo
   const { steps } = tally
   await using scratch = await scratchOf(daemon, "restore")
   const backup = await backupCode({ directory, code, atMs: daemon.nowMs(), scratch: scratch.path, steps })
-  await undoable(daemon, place.workspace, { backup, code }, steps, async () => {
+  await undoable(daemon, place.workspace, { kind: "checkpoint", backup, code }, steps, async () => {
     await applyCode({ directory, code, source, scratch: scratch.path, steps, backup })
     await verifyCode({ directory, code, scratch: scratch.path, steps })
     await settleBase(directory, code.nested, false)
@@ -163,11 +164,20 @@ const NO_SINK: BlobSink = {
 }
 
 async function restoreSaved(work: Work, ref: string, into: string | null): Promise<Restored> {
-  const { daemon, repository, tally, signal } = work
+  const { daemon, repository, place, tally, signal } = work
   if (signal.aborted) throw new AppError("interrupted", "nothing was changed yet")
   await using scratch = await scratchOf(daemon, "restore")
-  const { saved } = await applyBackup({ repository, ref, into, scratch: scratch.path, steps: tally.steps })
-  await settleBase(into ?? repository.topLevel, [], into === null)
+  const { steps } = tally
+  const directory = into ?? repository.topLevel
+  const change: Change =
+    into === null
+      ? { kind: "saved", directory, refs: (await listSaved(repository)).map((each) => each.ref) }
+      : { kind: "aside", directory }
+  const { saved } = await undoable(daemon, place.workspace, change, steps, async () => {
+    const applied = await applyBackup({ repository, ref, into, scratch: scratch.path, steps })
+    await settleBase(directory, [], into === null)
+    return applied
+  })
   return { isEqual: into === null && saved === null, saved }
 }
 

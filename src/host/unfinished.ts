@@ -2,31 +2,40 @@
  * A change of a directory outside of any hand-off, noted durably before its first write: after a crash the next command puts the
  * directory back, so that a mixture of two states never looks finished.
  */
-import { readdir, rm } from "node:fs/promises"
+import { readdir, rename, rm } from "node:fs/promises"
 import { join } from "node:path"
 import { z } from "zod"
+import { applyBackup } from "../checkpoint/apply-backup.ts"
 import { restoreBackup } from "../checkpoint/backup.ts"
-import { backupSchema, type Backup } from "../checkpoint/code.ts"
+import { backupSchema } from "../checkpoint/code.ts"
+import { listSaved } from "../checkpoint/prune.ts"
+import { openRepository } from "../checkpoint/repository.ts"
 import { isMissing, privateFolder, readTextIfExists, writeFileDurably } from "../lib/files.ts"
 import type { StepListener } from "../lib/steps.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import { workspaceIdSchema, type WorkspaceId } from "../protocol/ids.ts"
-import { codePartSchema, type CodePart } from "../protocol/manifest.ts"
+import { codePartSchema } from "../protocol/manifest.ts"
 import { scratchOf, workspaceFolder, type Daemon } from "./daemon.ts"
+import { isAbsentOrEmpty } from "./target-leg.ts"
 
-const changeSchema = z.object({ schema: z.literal(1), backup: backupSchema, code: codePartSchema })
+const changeSchema = z.discriminatedUnion("kind", [
+  /** A checkpoint's code is written over, or into, what `backup` tells of. */
+  z.object({ kind: z.literal("checkpoint"), backup: backupSchema, code: codePartSchema }),
+  /** A saved state is brought back in place. What was there is saved under a ref that is not among those of `refs`. */
+  z.object({ kind: z.literal("saved"), directory: z.string(), refs: z.array(z.string()) }),
+  /** A saved state is written into a directory that was missing or empty. */
+  z.object({ kind: z.literal("aside"), directory: z.string() }),
+])
+/** What is about to be written, with all that it takes to undo it. */
+export type Change = z.infer<typeof changeSchema>
 
-/** A directory, as it was, and what is being written into it. */
-export interface Change {
-  readonly backup: Backup
-  readonly code: CodePart
-}
+const recordSchema = z.object({ schema: z.literal(1), change: changeSchema })
 
 const fileOf = (daemon: Daemon, workspace: string): string => join(workspaceFolder(daemon, workspace), "change.json")
 
 /**
- * Runs `work`, which writes `change.code` into the directory. When it fails the directory is as `change.backup` has it; when this
- * process dies in between, {@link undoUnfinished} does that. One at a time for a workspace.
+ * Runs `work`, which carries out the change. When it fails, the directory is as it was; when this process dies in between,
+ * {@link undoUnfinished} does that. One at a time for a workspace.
  * @throws {AppError} the failure of `work`, with where the directory stands
  */
 export async function undoable<T>(
@@ -37,15 +46,18 @@ export async function undoable<T>(
   work: () => Promise<T>,
 ): Promise<T> {
   const file = fileOf(daemon, workspace)
+  // An earlier failure whose undo failed too.
+  await undoOne(daemon, workspace)
   await privateFolder(workspaceFolder(daemon, workspace))
-  await writeFileDurably(file, JSON.stringify({ schema: 1, ...change }))
+  await writeFileDurably(file, JSON.stringify({ schema: 1, change }))
   try {
     const done = await work()
     await rm(file, { force: true })
     return done
   } catch (error) {
     const failure = toAppError(error)
-    const said = await undo(daemon, change, steps)
+    // A saved state that can't be brought back is undone by who tried.
+    const said = change.kind === "saved" ? `${change.directory} is as it was` : await undo(daemon, change, steps)
     await rm(file, { force: true })
     const { hint, details } = failure
     throw new AppError(failure.code, `${failure.message}; ${said}`, { hint, details, cause: error })
@@ -53,12 +65,51 @@ export async function undoable<T>(
 }
 
 /** Puts a directory back and says so. */
-async function undo(daemon: Daemon, { backup, code }: Change, steps: StepListener): Promise<string> {
+async function undo(daemon: Daemon, change: Change, steps: StepListener): Promise<string> {
+  switch (change.kind) {
+    case "checkpoint":
+      return await undoCheckpoint(daemon, change, steps)
+    case "saved":
+      return await undoSaved(daemon, change, steps)
+    case "aside":
+      return await setAside(daemon, change.directory)
+  }
+}
+
+type ChangeOf<Kind extends Change["kind"]> = Extract<Change, { kind: Kind }>
+
+async function undoCheckpoint(
+  daemon: Daemon,
+  { backup, code }: ChangeOf<"checkpoint">,
+  steps: StepListener,
+): Promise<string> {
   await using scratch = await scratchOf(daemon, "undo")
   const { left, kept } = await restoreBackup({ backup, code, scratch: scratch.path, steps })
   if (kept) return `${backup.directory} holds files that are not decamp's and was left as it is`
   const what = backup.kind === "fresh" ? "what was written is gone from" : "nothing was changed in"
   return left === null ? `${what} ${backup.directory}` : `${what} ${backup.directory}; newer work is under ${left}`
+}
+
+/** The newest save that was not there before is the state before; without one nothing was written yet. */
+async function undoSaved(daemon: Daemon, { directory, refs }: ChangeOf<"saved">, steps: StepListener): Promise<string> {
+  const repository = await openRepository(directory)
+  const before = new Set(refs)
+  const made = (await listSaved(repository)).find(
+    ({ ref }) => ref.startsWith("refs/decamp/backup/") && !before.has(ref),
+  )
+  if (made === undefined) return `nothing was changed in ${directory}`
+  await using scratch = await scratchOf(daemon, "undo")
+  const { saved } = await applyBackup({ repository, ref: made.ref, into: null, scratch: scratch.path, steps })
+  const found = saved === null ? "" : `; as it was found it is under ${saved}`
+  return `${directory} is as ${made.ref} has it${found}`
+}
+
+/** Nothing of it is thrown away, and nobody takes it for whole. */
+async function setAside(daemon: Daemon, directory: string): Promise<string> {
+  if (await isAbsentOrEmpty(directory)) return `nothing was written into ${directory}`
+  const name = `${directory}.unfinished-${daemon.nowMs()}`
+  await rename(directory, name)
+  return `what was written so far lies in ${name}`
 }
 
 /**
@@ -93,11 +144,11 @@ async function undoOne(daemon: Daemon, workspace: WorkspaceId): Promise<void> {
 
 function changeOf(text: string, file: string): Change {
   try {
-    return changeSchema.parse(JSON.parse(text))
+    return recordSchema.parse(JSON.parse(text)).change
   } catch (error) {
     throw new AppError("damaged_data", `${file} can't be read: a directory may be half changed`, {
       cause: error,
-      hint: "decamp log lists what was saved before; remove the file once you have looked",
+      hint: "git for-each-ref refs/decamp lists what was saved before; remove the file once you have looked",
     })
   }
 }

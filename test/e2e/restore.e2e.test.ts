@@ -167,31 +167,76 @@ describe("decamp restore brings back what a pull overwrote", () => {
   )
 })
 
-test("a restore whose daemon is killed half way is undone by the next command", async () => {
-  const here = join(laptop.home, "src/cut-off")
-  await mkdir(here, { recursive: true })
-  await makeDirtyRepository(here)
-  const first = moveOutputSchema.parse((await laptop.decamp(["push"], { cwd: here })).json).checkpoint?.id ?? ""
-  await writeFile(join(here, "second.txt"), "second\n")
-  await userGit(here, "add", "second.txt")
-  await userGit(here, "commit", "--quiet", "-m", "second")
-  await rm(join(here, "notes.txt"))
-  const before = await pictureOf(here)
-  // Refs are written after the files.
-  const gate = await closeGate(laptop.home, "update-ref .*--stdin")
-  const running = laptop.start(["restore", first], { cwd: here })
-  await gate.reached()
-  expect([existsSync(join(here, "second.txt")), existsSync(join(here, "notes.txt"))]).toEqual([false, true])
-  process.kill((await laptop.daemonPid()) ?? 0, "SIGKILL")
-  expect(await running.exited).not.toBe(0)
-  await gate.open()
-  await Bun.sleep(500) // the git that was held comes to its end
-  const log = await laptop.decamp(["log"], { cwd: here })
-  expect(log.exitCode).toBe(0)
-  expect(await pictureOf(here)).toEqual(before)
-  // What was saved first is still there, and the same command goes through now.
-  expect(log.json.backups).toHaveLength(1)
-  const again = restoreOutputSchema.parse((await laptop.decamp(["restore", first], { cwd: here })).json)
-  expect(again.result).toBe("done")
-  expect([existsSync(join(here, "second.txt")), existsSync(join(here, "notes.txt"))]).toEqual([false, true])
+describe("a restore whose daemon is killed half way", () => {
+  /** A checkpoint, then a commit, a file and a deletion that it has not. */
+  async function twoStates(name: string): Promise<{ readonly here: string; readonly first: string }> {
+    const here = join(laptop.home, "src", name)
+    await mkdir(here, { recursive: true })
+    await makeDirtyRepository(here)
+    const first = moveOutputSchema.parse((await laptop.decamp(["push"], { cwd: here })).json).checkpoint?.id ?? ""
+    await writeFile(join(here, "second.txt"), "second\n")
+    await userGit(here, "add", "second.txt")
+    await userGit(here, "commit", "--quiet", "-m", "second")
+    await rm(join(here, "notes.txt"))
+    return { here, first }
+  }
+
+  const filesIn = (here: string): boolean[] => ["second.txt", "notes.txt"].map((name) => existsSync(join(here, name)))
+
+  /** Starts a restore and kills the daemon when the files are written and the refs, which come after, are not. */
+  async function killHalfWay(here: string, what: string, ...args: string[]): Promise<void> {
+    const gate = await closeGate(laptop.home, "update-ref .*--stdin")
+    const running = laptop.start(["restore", what, ...args], { cwd: here })
+    await gate.reached()
+    process.kill((await laptop.daemonPid()) ?? 0, "SIGKILL")
+    expect(await running.exited).not.toBe(0)
+    await gate.open()
+    await Bun.sleep(500) // the git that was held comes to its end
+  }
+
+  test("of a checkpoint is undone by the next command", async () => {
+    const { here, first } = await twoStates("cut-off")
+    const before = await pictureOf(here)
+    await killHalfWay(here, first)
+    expect(filesIn(here)).toEqual([false, true])
+    const log = await laptop.decamp(["log"], { cwd: here })
+    expect(log.exitCode).toBe(0)
+    expect(await pictureOf(here)).toEqual(before)
+    // What was saved first is still there, and the same command goes through now.
+    expect(log.json.backups).toHaveLength(1)
+    const again = restoreOutputSchema.parse((await laptop.decamp(["restore", first], { cwd: here })).json)
+    expect(again.result).toBe("done")
+    expect(filesIn(here)).toEqual([false, true])
+  })
+
+  test("of a backup is undone by the next command", async () => {
+    const { here, first } = await twoStates("cut-off-too")
+    const newer = await pictureOf(here)
+    const { backup } = restoreOutputSchema.parse((await laptop.decamp(["restore", first], { cwd: here })).json)
+    const older = await pictureOf(here)
+    await killHalfWay(here, backup ?? "")
+    expect(filesIn(here)).toEqual([true, false])
+    expect((await laptop.decamp(["status"], { cwd: here })).exitCode).toBe(0)
+    expect(await pictureOf(here)).toEqual(older)
+    const again = restoreOutputSchema.parse((await laptop.decamp(["restore", backup ?? ""], { cwd: here })).json)
+    expect(again.result).toBe("done")
+    expect(await pictureOf(here)).toEqual(newer)
+  })
+
+  test("into a fresh directory leaves nothing there that looks finished", async () => {
+    const { here, first } = await twoStates("cut-off-aside")
+    const { backup } = restoreOutputSchema.parse((await laptop.decamp(["restore", first], { cwd: here })).json)
+    for (const [what, into] of [
+      [first, `${here}-1`],
+      [backup ?? "", `${here}-2`],
+    ] as const) {
+      await killHalfWay(here, what, "--into", into)
+      expect(existsSync(join(into, "README.md"))).toBe(true)
+      expect((await laptop.decamp(["log"], { cwd: here })).exitCode).toBe(0)
+      expect(existsSync(into)).toBe(false)
+      const again = await laptop.decamp(["restore", what, "--into", into], { cwd: here })
+      expect([again.exitCode, again.json.result]).toEqual([0, "done"])
+      expect(filesIn(into)).toEqual(what === first ? [false, true] : [true, false])
+    }
+  })
 })
