@@ -120,7 +120,8 @@ describe("the history of a workspace that has been on two hosts", () => {
     expect(back.backup).toStartWith("refs/decamp/backup/")
     expect(withoutSecret(await pictureOf(shop))).toEqual(withoutSecret(atFirst))
     expect((await logOf(shop)).backups.map(({ ref }) => ref)).toContain(back.backup ?? "")
-    // It is work of this directory until the next push.
+    // It is work of this directory until the next push: the record of where it is at stays.
+    expect((await logOf(shop)).checkpoints.map(({ isHere }) => isHere)).toEqual([true, false, false, false])
     expect(statusOutputSchema.parse((await laptop.decamp(["status"], { cwd: shop })).json).changes).not.toEqual([])
     const again = restoreOutputSchema.parse((await laptop.decamp(["restore", first], { cwd: shop })).json)
     expect(again).toMatchObject({ result: "nothing_to_do", backup: null })
@@ -233,6 +234,23 @@ describe("what was saved", () => {
     expect((await userGit(web, "for-each-ref", "refs/decamp/backup")).trim()).toBe("")
     expect((await logOf(web)).backups).toEqual([])
     expect(await readFile(join(web, "notes.txt"), "utf8")).toBe("untracked notes\n")
+  })
+
+  test("and an unfinished hand-off needs is not removed", async () => {
+    const kept = await repository("kept")
+    await pushed(kept, "--migrate")
+    await writeFile(join(kept, "home.txt"), "only here\n")
+    await writeFile(join(box, "work/kept/there.txt"), "made there\n")
+    const gate = await closeGate(laptop.home, "read-tree -m -u")
+    const moving = laptop.start(["pull", "--migrate", "--backup"], { cwd: kept })
+    await gate.reached()
+    await Bun.sleep(1100) // git's times are seconds
+    const pruned = await laptop.decamp(["prune", "--older-than", "0h"], { cwd: kept })
+    await gate.open()
+    expect(await moving.exited).toBe(0)
+    const { result, removed, inUse, remaining } = pruneOutputSchema.parse(pruned.json)
+    expect({ result, removed, remaining }).toEqual({ result: "nothing_to_do", removed: [], remaining: 1 })
+    expect(await userGit(kept, "show", `${inUse[0]?.ref}:home.txt`)).toBe("only here\n")
   })
 })
 
