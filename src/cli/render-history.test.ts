@@ -136,7 +136,9 @@ test("a prune names what it removed, what it would remove, what it may not, and 
       "✔ 1 backup removed, 2 stay",
     ].join("\n"),
   )
-  expect(pruneText({ ...pruned, result: "planned" }, NOW)).toEndWith("2 stay. Nothing was changed.")
+  expect(pruneText({ ...pruned, result: "planned" }, NOW)).toEndWith(
+    "1 backup would be removed, 2 would stay. Nothing was changed.",
+  )
   const nothing = { ...pruned, result: "nothing_to_do" as const, removed: [], inUse: [] }
   expect(pruneText(nothing, NOW)).toBe("nothing to remove: 2 stay, none is that old")
   expect(pruneText({ ...nothing, remaining: 0 }, NOW)).toBe("nothing to remove: there are no backups")

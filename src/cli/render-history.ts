@@ -107,7 +107,7 @@ export function pruneText(output: PruneOutput, nowMs: number): string {
     output.remaining === 0 ? "none is left" : `${output.remaining} ${output.remaining === 1 ? "stays" : "stay"}`
   const end = {
     done: `✔ ${count(output.removed.length, "backup")} removed, ${stay}`,
-    planned: `${count(output.removed.length, "backup")} would be removed, ${stay}. Nothing was changed.`,
+    planned: `${count(output.removed.length, "backup")} would be removed, ${output.remaining || "none"} would stay. Nothing was changed.`,
     nothing_to_do: `nothing to remove: ${output.remaining === 0 ? "there are no backups" : `${stay}, none is that old`}`,
   }[output.result]
   return [...table(rows), end].join("\n")

@@ -16,7 +16,13 @@ import {
   type Laptop,
 } from "../../test/support/gateway.ts"
 import { CHECKPOINTS_FOUND_MAX, CHECKPOINTS_LISTED_MAX } from "../protocol/gateway-api.ts"
-import { newCheckpointId, newWorkspaceId, type CheckpointId, type WorkspaceId } from "../protocol/ids.ts"
+import {
+  checkpointIdSchema,
+  newCheckpointId,
+  newWorkspaceId,
+  type CheckpointId,
+  type WorkspaceId,
+} from "../protocol/ids.ts"
 import type { Manifest, SessionEntry } from "../protocol/manifest.ts"
 import { openGatewayDatabase } from "./store/open.ts"
 import { MIGRATIONS } from "./store/schema.ts"
@@ -162,6 +168,27 @@ describe("lineage", () => {
     for (const ancestor of [first, third]) {
       expect(await user.isAncestor({ workspace: newWorkspaceId(), ancestor, descendant: third })).toBe(false)
     }
+  })
+
+  test("of a long line is told at once", async () => {
+    const { gateway, anna, workspace } = await begun()
+    const { manifest } = await commit(anna, workspace, "one", {})
+    await end(gateway)
+    const database = new Database(join(gateway.stateDir, "gateway.db"))
+    const columns = "workspace, epoch, creator_host, creator_incarnation, kind, committed, created_at_ms"
+    const insert = database.query(
+      `INSERT INTO checkpoints (tenant, id, parent, ${columns}) SELECT tenant, ?, ?, ${columns} FROM checkpoints WHERE tenant = 'local' AND workspace = ? AND id = ?`,
+    )
+    const idOf = (n: number): string => (n === 0 ? manifest.checkpoint : `cp_${String(n).padStart(24, "0")}`)
+    database.transaction(() => {
+      for (let n = 1; n <= 10_000; n += 1) insert.run(idOf(n), idOf(n - 1), workspace, manifest.checkpoint)
+    })()
+    database.close()
+    const user = userOf(await begin({ stateDir: gateway.stateDir }))
+    const descendant = checkpointIdSchema.parse(idOf(10_000))
+    const startedAt = performance.now()
+    expect(await user.isAncestor({ workspace, ancestor: manifest.checkpoint, descendant })).toBe(true)
+    expect(performance.now() - startedAt).toBeLessThan(2000)
   })
 
   test("ends in a chain whose links lead round", async () => {
