@@ -1,6 +1,7 @@
 /** Writing a checkpoint's code into a directory. */
 import { mkdir, readdir } from "node:fs/promises"
 import { join } from "node:path"
+import { withDiskErrors } from "../lib/disk-errors.ts"
 import { isMissing, scratchFolder, writeFileDurably } from "../lib/files.ts"
 import { step } from "../lib/steps.ts"
 import { AppError } from "../protocol/errors.ts"
@@ -14,11 +15,13 @@ import { withoutForeign } from "./foreign.ts"
 import { gitFailure, gitIn, gitOid, shownPath, type GitPlace } from "./git.ts"
 import { metFile, refTime, saveAsLeft, unseenFiles } from "./left.ts"
 import { storeLfs } from "./lfs.ts"
+import { probeNames, requireDistinctNames } from "./names.ts"
 import { directoriesOf, makeNested } from "./nested.ts"
 import { describeOperation, pendingCommands, writeOperation } from "./operation.ts"
-import { rawChanges } from "./raw-changes.ts"
+import { rawChanges, type RawChange } from "./raw-changes.ts"
 import { requireWritableRefs, writeRefs, type RepositoryBackup } from "./refs.ts"
 import { exists, openRepository, unsupportedState } from "./repository.ts"
+import { requireRoom } from "./room.ts"
 import { addStashes } from "./stash.ts"
 import { recordWritten } from "./verify.ts"
 
@@ -26,10 +29,16 @@ import { recordWritten } from "./verify.ts"
  * Brings the directory to `code`: packs checked in quarantine, work tree, index, the closed list of refs, operation in progress,
  * stashes, then the nested repositories; files that are equal are not touched. Idempotent: after a crash the same call with the same
  * backup completes it. Contents that are found here and that neither the backup nor the checkpoint has are saved under
- * `refs/decamp/left/` first. Steps: `fetch code`, `apply code`.
- * @throws {AppError} damaged_data (pack, state), unsupported_state (branch name collision), diverged, busy, not_writable, no_space
+ * `refs/decamp/left/` first. Names that the disk takes for one are refused, and what does not fit is, before a file is touched; a write
+ * that fails is taken back as far as it got. Steps: `fetch code`, `apply code`.
+ * @throws {AppError} damaged_data (pack, state), unsupported_state (branch or file names that collide), diverged, busy, not_writable,
+ *   no_space
  */
 export async function applyCode(request: ApplyRequest): Promise<Repository> {
+  return await withDiskErrors(async () => await applyAll(request))
+}
+
+async function applyAll(request: ApplyRequest): Promise<Repository> {
   const { directory, code, backup } = request
   const outer = backup.kind === "fresh" ? await openFresh(request, backup.directory) : await openRepository(directory)
   await applyRepository(outer, code, backup, request)
@@ -59,6 +68,7 @@ async function applyRepository(
   const refusal = await unsupportedState(repository)
   if (refusal !== null) throw refusal
   await fetchInto(repository, code, request)
+  await requireDistinctNames(repository, code, await (request.namesAt ?? probeNames)(repository))
   await storeLfs(repository, code.lfs, request.source)
   await writeRepository(repository, code, backup, request)
 }
@@ -79,7 +89,8 @@ export async function writeRepository(
     const saved = backup.kind === "fresh" ? await emptyTree(repository) : backup.worktreeTree
     const { checkout, foreign } = await withoutForeign(repository, found, [saved, code.worktreeTree], code.worktreeTree)
     await saveUnseen(repository, checkout, { saved, code, backup, request })
-    await noteWritten(repository, checkout.worktreeTree, saved, code.worktreeTree)
+    const changes = await noteWritten(repository, checkout.worktreeTree, saved, code.worktreeTree)
+    await requireRoom(repository, changes, checkout.walked.folders)
     const { indexTree, worktreeTree } = code
     const target = { indexTree, worktreeTree, details }
     await moveCheckout(repository, checkout, target, { scratch: scratch.path, foreign, steps })
@@ -206,11 +217,21 @@ async function noteMet(
   await writeFileDurably(file, Buffer.from(text, "latin1"))
 }
 
-/** What verify must look at: whatever this call, or an earlier one that was cut off, writes or removes. */
-async function noteWritten(repository: Repository, current: Oid, saved: Oid, target: Oid): Promise<void> {
-  const written = new Set<string>()
-  for (const tree of new Set([current, saved])) {
-    for (const { path } of await rawChanges(repository, ["diff-tree", tree, target])) written.add(path)
+/**
+ * What verify must look at: whatever this call, or an earlier one that was cut off, writes or removes. Answers what this call will
+ * change.
+ */
+async function noteWritten(
+  repository: Repository,
+  current: Oid,
+  saved: Oid,
+  target: Oid,
+): Promise<readonly RawChange[]> {
+  const changes = await rawChanges(repository, ["diff-tree", current, target])
+  const written = new Set(changes.map(({ path }) => path))
+  if (saved !== current) {
+    for (const { path } of await rawChanges(repository, ["diff-tree", saved, target])) written.add(path)
   }
   await recordWritten(repository, [...written])
+  return changes
 }

@@ -1,6 +1,7 @@
 /** Saving what a hand-off would overwrite, and putting it back exactly. */
 import { lstat, realpath, rm, rmdir } from "node:fs/promises"
 import { dirname, join } from "node:path"
+import { withDiskErrors } from "../lib/disk-errors.ts"
 import { isMissing, privateFolder, scratchFolder, syncFolder } from "../lib/files.ts"
 import { step, type StepListener } from "../lib/steps.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
@@ -43,7 +44,7 @@ export async function backupCode(request: BackupRequest): Promise<Backup> {
   if (!(await hasEntries(directory))) {
     return { kind: "fresh", directory, existed: await exists(directory), nested: await freshNested(request) }
   }
-  return await step(request.steps, "back up code", async () => {
+  return await writing(request.steps, "back up code", async () => {
     const nested: Backup["nested"] = []
     for (const { directory: inner, part } of directoriesOf(directory, code)) {
       nested.push({ path: part.path, backup: await backupNested(inner, part, request) })
@@ -51,6 +52,10 @@ export async function backupCode(request: BackupRequest): Promise<Backup> {
     const refs = nested.flatMap(({ path, backup }) => (backup.kind === "repository" ? [{ path, ref: backup.ref }] : []))
     return { ...(await backupRepository(directory, code, request, refs)), nested }
   })
+}
+
+async function writing<T>(steps: StepListener, name: string, work: () => Promise<T>): Promise<T> {
+  return await step(steps, name, async () => await withDiskErrors(work))
 }
 
 async function freshNested({ directory, code }: BackupRequest): Promise<Backup["nested"]> {
@@ -147,7 +152,7 @@ export interface Restored {
  * edits it is kept whole and `kept` is true. Idempotent. Step: `restore code`.
  */
 export async function restoreBackup(request: RestoreRequest): Promise<Restored> {
-  return await step(request.steps, "restore code", async () => {
+  return await writing(request.steps, "restore code", async () => {
     const { backup, code } = request
     const results: Restored[] = []
     for (const { path, backup: inner } of [...backup.nested].reverse()) {
@@ -186,7 +191,12 @@ async function restoreRepository(
   const left = (await isUnseen(repository, checkout, backup, code)) ? await saveNow(repository, found) : null
   const details = await readDetails(repository, backup.stateTree)
   const target = { indexTree: backup.indexTree, worktreeTree, details }
-  await moveCheckout(repository, checkout, target, { scratch: scratch.path, foreign, steps: request.steps })
+  await moveCheckout(repository, checkout, target, {
+    scratch: scratch.path,
+    foreign,
+    steps: request.steps,
+    removesFirst: true,
+  })
   await restoreRefs(repository, backup, code)
   await writeOperation(repository, details.operation)
   await dropArrivedStashes(repository, backup, code)

@@ -4,7 +4,7 @@ import { join } from "node:path"
 import { privateFolder, readTextIfExists, writeFileDurably } from "../lib/files.ts"
 import type { CodePart } from "../protocol/manifest.ts"
 import { baseSchema, type Base, type Repository } from "./code.ts"
-import { git } from "./git.ts"
+import { git, resolveRef } from "./git.ts"
 import { directoriesOf, openIfThere } from "./nested.ts"
 import { worktreeName } from "./repository.ts"
 import { writeKeepTree } from "./snapshot.ts"
@@ -66,8 +66,17 @@ async function forgetWritten(repository: Repository): Promise<void> {
 
 /** Takes the record of this one repository back to what it was (null: none). */
 export async function restoreBase(repository: Repository, base: Base | null): Promise<void> {
-  if (base !== null) return await recordOne(repository, base)
-  await rm(baseFile(repository), { force: true })
+  // First what makes room: on a full disk nothing else may be possible.
   await forgetWritten(repository)
+  if (base !== null) {
+    if (!(await isRecorded(repository, base))) await recordOne(repository, base)
+    return
+  }
+  await rm(baseFile(repository), { force: true })
   await git(repository, ["update-ref", "-d", baseRef(repository)])
+}
+
+async function isRecorded(repository: Repository, base: Base): Promise<boolean> {
+  const text = await readTextIfExists(baseFile(repository))
+  return text === JSON.stringify(base) && (await resolveRef(repository, baseRef(repository))) !== null
 }

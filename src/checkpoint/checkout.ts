@@ -1,16 +1,20 @@
 /** The whole state of one checkout: read into trees, and brought from one to another. */
+import { rm } from "node:fs/promises"
+import { namedDiskError } from "../lib/disk-errors.ts"
 import type { StepListener } from "../lib/steps.ts"
+import { toAppError } from "../protocol/errors.ts"
 import type { Oid } from "../protocol/ids.ts"
 import { branchCommits, branchFiles, parseBranches, readBranches, type Branches } from "./branches.ts"
 import type { Repository } from "./code.ts"
 import { conversions } from "./conversion.ts"
-import { git, gitResult, type GitPlace } from "./git.ts"
+import { git, gitFailure, gitResult, type GitPlace } from "./git.ts"
 import { installIndex } from "./index-file.ts"
 import { checkoutLfs } from "./lfs.ts"
-import { marksFiles, parseMarks, placeholders, setMarks, type Marks } from "./marks.ts"
-import { applyModes, modesFiles, modesOf, openFolders, parseModes, type Modes } from "./modes.ts"
+import { listIndex, marksFiles, parseMarks, placeholders, setMarks, type Marks } from "./marks.ts"
+import { absoluteOf, applyModes, modesFiles, modesOf, openFolders, parseModes, type Modes } from "./modes.ts"
 import { carriedBy, heldBranches, operationFiles, parseOperation, readOperation, type Operation } from "./operation.ts"
 import { rawChanges, type RawChange } from "./raw-changes.ts"
+import { rollBack } from "./roll-back.ts"
 import { commitText, writeCommit } from "./snapshot.ts"
 import { parseSparse, readSparse, sparseFiles, writeSparse, type Sparse } from "./sparse.ts"
 import { listStashes, parseStashes, stashFiles, travelling, type Stash } from "./stash.ts"
@@ -119,6 +123,8 @@ export interface Moving {
   /** Files here (byte paths) that belong to nobody's checkpoint: they are left as they are. */
   readonly foreign: ReadonlySet<string>
   readonly steps: StepListener
+  /** Files that change are removed before the first is written: what was there once fits again. */
+  readonly removesFirst?: boolean
 }
 
 /**
@@ -142,23 +148,50 @@ export async function moveCheckout(
     from.walked,
     changes.map(({ path }) => path),
   )
-  if (changes.length > 0) {
-    // Contents of Git LFS are put in the place of their pointers afterwards, when they are here.
-    const pointers = ["clean", "smudge", "process"].flatMap((name) => ["-c", `filter.lfs.${name}=`])
-    const args = [...pointers, "-c", "filter.lfs.required=false", "read-tree", "-m", "-u"]
-    await git(from.place, [...args, from.worktreeTree, to.worktreeTree], { isPrivate: true })
-  }
+  if (changes.length > 0) await moveFiles(repository, from, to, changes, moving.removesFirst ?? false)
   const lfs = await checkoutLfs(repository, [...written.keys()])
   if (lfs.reason !== null) moving.steps({ type: "notice", text: lfsNotice(lfs) })
   await applyModes(repository.topLevel, to.details.modes, {
     files: written,
     paths: changes.filter(({ status }) => status !== "D").map(({ path }) => path),
+    submodules: changes.filter(({ newMode }) => newMode === "160000").map(({ path }) => path),
     before: from.walked,
     foreign: moving.foreign,
   })
   await writeSparse(repository, to.details.sparse)
   if (changes.length > 0 || !isSameIndex(from, to)) {
     await moveIndex(repository, from, to, { scratch: moving.scratch, written: [...written.keys()] })
+  }
+}
+
+/** @throws {AppError} no_space, not_writable; what git had written until then is taken back */
+async function moveFiles(
+  repository: Repository,
+  from: ReadCheckout,
+  to: TargetCheckout,
+  changes: readonly RawChange[],
+  removesFirst: boolean,
+): Promise<void> {
+  // Contents of Git LFS are put in the place of their pointers afterwards, when they are here.
+  const pointers = ["clean", "smudge", "process"].flatMap((name) => ["-c", `filter.lfs.${name}=`])
+  const settings = [...pointers, "-c", "filter.lfs.required=false"]
+  const args = [...settings, "read-tree", "-m", "-u", from.worktreeTree, to.worktreeTree]
+  const startedAtMs = Date.now()
+  if (removesFirst) await removeChanged(repository.topLevel, changes)
+  const { exitCode, stderr } = await gitResult(from.place, args, { isPrivate: true })
+  // What can't be removed git only warns of. Source: unpack-trees.c, unlink_entry, git 2.39.
+  if (exitCode === 0 && !/^warning: unable to unlink /m.test(stderr)) return
+  const failure = gitFailure(repository, ["read-tree"], stderr)
+  if (exitCode !== 0) {
+    await rollBack(repository, { place: from.place, changes, walked: from.walked, startedAtMs, settings })
+  }
+  throw failure
+}
+
+async function removeChanged(topLevel: string, changes: readonly RawChange[]): Promise<void> {
+  for (const { path, status, oldMode } of changes) {
+    if ((status === "M" || status === "T") && oldMode !== "160000")
+      await rm(absoluteOf(topLevel, path), { force: true })
   }
 }
 
@@ -191,7 +224,13 @@ async function moveIndex(
   const place: GitPlace = { gitDir: repository.gitDir, topLevel: repository.topLevel, index: from.place.index }
   await setMarks(place, to.details.marks, await placeholders(scratch))
   await refresh(repository, place, from, to, written)
-  await installIndex(repository, from.place.index)
+  try {
+    await installIndex(repository, from.place.index)
+  } catch (error) {
+    // With the entries that are there already only git's note of file times is lost: an undo must not fail for that.
+    const { code } = toAppError(namedDiskError(error))
+    if (code !== "no_space" || !isSameIndex(from, to)) throw error
+  }
 }
 
 /**
@@ -208,6 +247,7 @@ async function refresh(
   const attributes = [...from.walked.files.keys(), ...written].filter((path) => path.endsWith(".gitattributes"))
   const isFiltered = (await conversions(repository, attributes)) !== null
   if (isFiltered || written.length > MAX_REFRESHED) {
+    if (isFiltered) await forget(place, new Set(written))
     await gitResult(place, ["update-index", "-q", "--refresh"])
     return
   }
@@ -218,4 +258,12 @@ async function refresh(
   const input = paths.map((path) => `${path}\0`).join("")
   const args = ["--literal-pathspecs", "add", "--refresh", "--pathspec-from-file=-", "--pathspec-file-nul"]
   await gitResult(place, args, { input })
+}
+
+/** Contents of Git LFS took the place of pointers: by their size alone git would call them changed. */
+async function forget(place: GitPlace, paths: ReadonlySet<string>): Promise<void> {
+  const entries = (await listIndex(place)).filter(({ path, stage }) => stage === 0 && paths.has(path))
+  const plain = entries.filter(({ skipsWorktree, isAssumedUnchanged }) => !skipsWorktree && !isAssumedUnchanged)
+  const input = plain.map(({ mode, oid, path }) => `${mode} ${oid}\t${path}\0`).join("")
+  if (plain.length > 0) await git(place, ["update-index", "-z", "--index-info"], { input })
 }

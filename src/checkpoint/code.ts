@@ -4,6 +4,7 @@ import type { BlobSink, BlobSource } from "../protocol/blob.ts"
 import { oidSchema, type BlobId } from "../protocol/ids.ts"
 import { codePartSchema, type CodePart, type NotTravelling } from "../protocol/manifest.ts"
 import type { StepListener } from "../lib/steps.ts"
+import type { NameRules } from "./names.ts"
 
 /** What decamp knows about a directory without changing it. */
 export interface Repository {
@@ -86,6 +87,8 @@ export interface ApplyRequest {
   readonly steps: StepListener
   /** What `backupCode` answered for this directory and this code: nothing is overwritten that it did not save. */
   readonly backup: Backup
+  /** How the disk compares names; absent: it is tried out (`probeNames`). */
+  readonly namesAt?: (repository: Repository) => Promise<NameRules>
 }
 
 /** What one directory was before a hand-off wrote it. The contents lie in the repository under `ref`. */

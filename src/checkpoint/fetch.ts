@@ -11,7 +11,7 @@ import type { Repository } from "./code.ts"
 import { git, gitFailure, gitResult, type GitPlace } from "./git.ts"
 import { neededLfs } from "./lfs.ts"
 import { directoriesOf } from "./nested.ts"
-import { exists, openRepository } from "./repository.ts"
+import { exists, openRepository, unsupportedState } from "./repository.ts"
 import { apartFrom, factsOf, isComplete, rootsOf, writeSnapshot, type SnapshotFacts } from "./snapshot.ts"
 
 export interface FetchRequest {
@@ -24,7 +24,7 @@ export interface FetchRequest {
 /**
  * Brings the objects that `code` needs into the repositories at and below `directory`, and nothing else: before `differences` and
  * `backupCode`, which look into them. Where nothing, or no repository, lies yet is left alone. Idempotent. Step: `fetch code`.
- * @throws {AppError} damaged_data when a pack is broken, incomplete or hostile; no_space
+ * @throws {AppError} damaged_data when a pack is broken, incomplete or hostile; no_space; unsupported_state
  */
 export async function fetchCode(request: FetchRequest): Promise<void> {
   const { code } = request
@@ -33,7 +33,10 @@ export async function fetchCode(request: FetchRequest): Promise<void> {
     ...directoriesOf(request.directory, code),
   ]) {
     if (!(await exists(join(directory, ".git")))) continue
-    await fetchInto(await openRepository(directory), part, request)
+    const repository = await openRepository(directory)
+    const refusal = await unsupportedState(repository)
+    if (refusal !== null) throw refusal
+    await fetchInto(repository, part, request)
   }
 }
 
@@ -60,29 +63,48 @@ export async function fetchInto(
     for (const name of await readdir(folder)) {
       if (name.startsWith("quarantine-")) await rm(join(folder, name), { recursive: true, force: true })
     }
-    const quarantine = join(folder, `quarantine-${crypto.randomUUID().slice(0, 8)}`)
+    await requireSameFormat(repository, code)
+    const start = await findStart(repository, code)
     try {
-      const place = await apartFrom(repository, quarantine)
-      await requireSameFormat(repository, code)
-      await requireHonest(place, code)
-      const { first, remade } = await findStart(repository, code)
-      if (first === code.packs.length) return
-      const known: Oid[] = []
-      if (remade !== null) known.push(await writeSnapshot(place, remade))
-      for (const pack of code.packs.slice(first)) await indexPack(place, pack.blob, request.source)
-      await requireComplete(place, code, known)
-      await moveIn(quarantine, join(repository.commonDir, "objects"))
-    } finally {
-      await rm(quarantine, { recursive: true, force: true })
+      await fetchFrom(repository, code, start, request.source)
+    } catch (error) {
+      // What an earlier pack brought may be gone from here (`git gc`): then all of them are needed.
+      if (start.first === 0 || start.first === code.packs.length || toAppError(error).code !== "damaged_data")
+        throw error
+      await fetchFrom(repository, code, { first: 0, remade: null }, request.source)
     }
   })
 }
 
-/** First pack of the chain that is not here, and what must be made again as a snapshot for it to be readable. */
-async function findStart(
+interface Start {
+  /** First pack of the chain that is not here. */
+  readonly first: number
+  /** What must be made again as a snapshot for it to be readable. */
+  readonly remade: SnapshotFacts | null
+}
+
+async function fetchFrom(
   repository: Repository,
   code: RepositoryPart,
-): Promise<{ readonly first: number; readonly remade: SnapshotFacts | null }> {
+  start: Start,
+  source: BlobSource,
+): Promise<void> {
+  const quarantine = join(await decampFolder(repository), `quarantine-${crypto.randomUUID().slice(0, 8)}`)
+  try {
+    const place = await apartFrom(repository, quarantine)
+    await requireHonest(place, code)
+    if (start.first === code.packs.length) return
+    const known: Oid[] = []
+    if (start.remade !== null) known.push(await writeSnapshot(place, start.remade))
+    for (const pack of code.packs.slice(start.first)) await indexPack(place, pack.blob, source)
+    await requireComplete(place, code, known)
+    await moveIn(quarantine, join(repository.commonDir, "objects"))
+  } finally {
+    await rm(quarantine, { recursive: true, force: true })
+  }
+}
+
+async function findStart(repository: Repository, code: RepositoryPart): Promise<Start> {
   for (let at = code.packs.length - 1; at >= 0; at -= 1) {
     const snapshot = code.packs[at]?.snapshot
     if (snapshot === undefined) continue

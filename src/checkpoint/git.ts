@@ -50,6 +50,15 @@ const SETTINGS = [
   "submodule.recurse=false",
 ].flatMap((setting) => ["-c", setting])
 
+const WITHOUT_LFS = ["clean", "smudge", "process"]
+  .flatMap((name) => ["-c", `filter.lfs.${name}=`])
+  .concat("-c", "filter.lfs.required=false")
+
+/** A filter that is set up but not installed would fail every command that meets one of its files: they are pointers then. */
+function lfsSettings(): readonly string[] {
+  return Bun.which("git-lfs", { PATH: process.env["PATH"] ?? "" }) === null ? WITHOUT_LFS : []
+}
+
 /** Environment of every git: the caller's without any GIT_*, so that a GIT_DIR left in a shell never redirects a capture. */
 function gitEnvironment(place?: GitPlace): Record<string, string> {
   const env: Record<string, string> = {}
@@ -104,7 +113,7 @@ async function start(
 ): Promise<GitResult> {
   const { input } = options
   try {
-    const command = ["git", ...SETTINGS, ...args] as const
+    const command = ["git", ...SETTINGS, ...lfsSettings(), ...args] as const
     const shell = ["sh", "-c", 'umask 077; exec "$@"', "sh", ...command] as const
     return await run(options.isPrivate === true ? shell : command, {
       cwd,
@@ -129,12 +138,15 @@ export function gitFailure(place: { readonly topLevel: string }, args: readonly 
   const lines = stderr.split("\n").filter((line) => line.trim() !== "" && !line.startsWith("hint:"))
   const said = lines.slice(-3).join("; ").slice(0, 600)
   const message = `git ${args[0] ?? ""} failed in ${place.topLevel}: ${said === "" ? "no message" : said}`
-  if (/no space left on device|disk quota exceeded/i.test(stderr)) return new AppError("no_space", message)
+  if (/no space left on device|disk quota exceeded/i.test(stderr))
+    return new AppError("no_space", message, { hint: "make room there and try again" })
+  if (/permission denied|read-only file system|insufficient permission|operation not permitted/i.test(stderr)) {
+    return new AppError("not_writable", message, {
+      hint: "change the permissions there (chmod, chown, chattr -i), then try again",
+    })
+  }
   if (/index\.lock|unable to lock|cannot lock ref/i.test(stderr)) {
     return new AppError("busy", message, { hint: "another git command is running there: wait for it, then try again" })
-  }
-  if (/permission denied|read-only file system|insufficient permission|operation not permitted/i.test(stderr)) {
-    return new AppError("not_writable", message)
   }
   return new AppError("internal", message)
 }
@@ -185,7 +197,7 @@ export async function* gitStream(
   args: readonly string[],
   input: string,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const child = Bun.spawn(["git", ...SETTINGS, ...args], {
+  const child = Bun.spawn(["git", ...SETTINGS, ...lfsSettings(), ...args], {
     cwd: place.topLevel,
     env: gitEnvironment(place),
     stdin: Buffer.from(input, "latin1"),

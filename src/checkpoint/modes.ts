@@ -219,6 +219,8 @@ export interface Written {
   readonly files: ReadonlyMap<string, "file" | "exec">
   /** These, links and places of submodules: the folders above them may be new. */
   readonly paths: readonly string[]
+  /** Places of submodules among them: folders that were made. */
+  readonly submodules: readonly string[]
   readonly before: Walked
   /** Files that belong to nobody's checkpoint: their bits are left. */
   readonly foreign: ReadonlySet<string>
@@ -255,14 +257,14 @@ export async function applyModes(topLevel: string, modes: Modes, written: Writte
 /** Folders whose bits may be wrong and that hold something of the checkpoint, deepest first. */
 function foldersToSet(
   modes: Modes,
-  { paths, before, foreign }: Written,
+  { paths, submodules, before, foreign }: Written,
   others: ReadonlyMap<string, string>,
 ): string[] {
   const folders = new Set<string>()
   for (const path of [...paths, ...modes.emptyFolders]) {
     for (const folder of foldersAbove(path)) folders.add(folder)
   }
-  for (const path of [...modes.emptyFolders, ...others.keys()]) folders.add(path)
+  for (const path of [...submodules, ...modes.emptyFolders, ...others.keys()]) folders.add(path)
   const wrong = [...before.folders].filter(([path, mode]) => octal(mode) !== (others.get(path) ?? modes.folder))
   if (wrong.length > 0) {
     const ours = new Set([...before.files.keys()].filter((path) => !foreign.has(path)).flatMap(foldersAbove))

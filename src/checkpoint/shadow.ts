@@ -50,8 +50,6 @@ interface ShadowFacts {
 }
 
 function configText(repository: Repository, { drivers, format, lfsStore }: ShadowFacts): string {
-  // A driver that is set up but not installed would fail every file that it is for.
-  const isLfsThere = Bun.which("git-lfs", { PATH: process.env["PATH"] ?? "" }) !== null
   const lines = [
     "[core]",
     "\trepositoryformatversion = 1",
@@ -63,7 +61,7 @@ function configText(repository: Repository, { drivers, format, lfsStore }: Shado
     "[index]\n\tsparse = false",
     `[lfs]\n\tstorage = ${quoted(lfsStore)}`,
     ...drivers
-      .filter((name) => name !== "lfs" || !isLfsThere)
+      .filter((name) => name !== "lfs")
       .map((name) => `[filter ${quoted(name)}]\n\tclean =\n\tsmudge =\n\tprocess =\n\trequired = false`),
   ]
   return `${lines.join("\n")}\n`

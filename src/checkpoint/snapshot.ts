@@ -68,9 +68,12 @@ export async function writeCommit(place: GitPlace, text: string): Promise<Oid> {
 /** Makes a snapshot with its index and state commits in `place.objects`; answers the snapshot's id. */
 export async function writeSnapshot(place: GitPlace, facts: SnapshotFacts): Promise<Oid> {
   const head = facts.head === null ? [] : [facts.head]
+  // A helper commit is of one snapshot only: were it also one of an earlier snapshot, a thin pack would leave it out, and a host that
+  // knows the last snapshot alone would miss it.
+  const after = facts.previous === null ? "" : `\n\nafter ${facts.previous}`
   const [index, state] = await Promise.all([
-    writeCommit(place, commitText(facts.indexTree, head, "decamp index")),
-    writeStateCommit(place, facts),
+    writeCommit(place, commitText(facts.indexTree, head, `decamp index${after}`)),
+    writeStateCommit(place, facts, after),
   ])
   const parents = [...head, index, state, facts.trackingOid, facts.previous].filter((oid) => oid !== null)
   return await writeCommit(place, commitText(facts.worktreeTree, [...new Set(parents)], "decamp snapshot"))
@@ -80,10 +83,11 @@ export async function writeSnapshot(place: GitPlace, facts: SnapshotFacts): Prom
 export async function writeStateCommit(
   place: GitPlace,
   facts: Pick<SnapshotFacts, "stateTree" | "carried">,
+  after = "",
 ): Promise<Oid | null> {
   if (facts.stateTree === null && facts.carried.length === 0) return null
   const tree = facts.stateTree ?? (await gitOid(place, ["mktree"], { input: "" }))
-  return await writeCommit(place, commitText(tree, facts.carried, "decamp state"))
+  return await writeCommit(place, commitText(tree, facts.carried, `decamp state${after}`))
 }
 
 /**

@@ -8,7 +8,7 @@ import { decampFolder } from "./base.ts"
 import { readDetails } from "./checkout.ts"
 import type { Repository } from "./code.ts"
 import { gitRecords, shownPath } from "./git.ts"
-import { lookAt, modeDifferences, NOTHING_WALKED } from "./modes.ts"
+import { foldersAbove, lookAt, modeDifferences, NOTHING_WALKED } from "./modes.ts"
 import { directoriesOf } from "./nested.ts"
 import { openRepository } from "./repository.ts"
 import { deviations } from "./same.ts"
@@ -65,7 +65,10 @@ async function requireModes(
       ? await gitRecords(repository, ["ls-tree", "-r", "-z", "--name-only", code.worktreeTree])
       : written
   const named = [...paths, ...modes.emptyFolders, ...modes.others.map(([, path]) => path)]
-  const wrong = modeDifferences(modes, lookAt(NOTHING_WALKED, repository.topLevel, named))
+  const walked = lookAt(NOTHING_WALKED, repository.topLevel, named)
+  // A folder that was written as such is the place of a submodule, whose bits are its own.
+  const own = new Set([...named.flatMap(foldersAbove), ...modes.emptyFolders, ...modes.others.map(([, path]) => path)])
+  const wrong = modeDifferences(modes, walked).filter((path) => own.has(path) || !walked.folders.has(path))
   requireNoFiles(repository.topLevel, wrong, "permission bits")
 }
 

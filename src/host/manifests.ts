@@ -4,7 +4,7 @@ import { dirname, join } from "node:path"
 import type { z } from "zod"
 import { downloadText } from "../client/blob-transfer.ts"
 import { readTextIfExists, writeFileDurably } from "../lib/files.ts"
-import { AppError } from "../protocol/errors.ts"
+import { AppError, toAppError } from "../protocol/errors.ts"
 import type { blobUrlsAnswerSchema } from "../protocol/gateway-api.ts"
 import type { BlobId, CheckpointId, HandoffId, WorkspaceId } from "../protocol/ids.ts"
 import { MANIFEST_MAX_BYTES, manifestSchema, type Manifest } from "../protocol/manifest.ts"
@@ -25,10 +25,10 @@ export function parseManifest(text: string, what: string): Manifest {
     throw new AppError("damaged_data", `${what} is not JSON`, { cause: error })
   }
   const schema = typeof value === "object" && value !== null && "schema" in value ? value.schema : null
-  if (schema !== 1 && schema !== MANIFEST_SCHEMA) {
+  if (schema !== MANIFEST_SCHEMA) {
     throw new AppError(
       "manifest_version",
-      `${what} has schema ${String(schema)}, this decamp reads up to ${MANIFEST_SCHEMA}`,
+      `${what} has schema ${String(schema)}, this decamp reads ${MANIFEST_SCHEMA}`,
       {
         hint: "bring decamp to the same version on both hosts",
       },
@@ -44,7 +44,14 @@ export function parseManifest(text: string, what: string): Manifest {
 export async function readKnownManifest(daemon: Daemon, workspace: string): Promise<Manifest | null> {
   const path = join(workspaceFolder(daemon, workspace), "manifest.json")
   const text = await readTextIfExists(path)
-  return text === null ? null : parseManifest(text, path)
+  if (text === null) return null
+  try {
+    return parseManifest(text, path)
+  } catch (error) {
+    // Another version of decamp ran here: not knowing the last checkpoint costs a full pack, never data.
+    if (toAppError(error).code === "manifest_version") return null
+    throw error
+  }
 }
 
 export async function saveKnownManifest(daemon: Daemon, manifest: Manifest): Promise<void> {

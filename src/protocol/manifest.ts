@@ -42,7 +42,7 @@ export const lfsObjectSchema = z.object({
 })
 export type LfsObject = z.infer<typeof lfsObjectSchema>
 
-/** One repository of a workspace as it is in one checkout. Fields with a default are absent in schema 1. */
+/** One repository of a workspace as it is in one checkout. */
 const repositoryPartSchema = z.object({
   objectFormat: z.enum(["sha1", "sha256"]),
   /** HEAD commit; null on a branch that has none yet. */
@@ -168,8 +168,7 @@ export const notTravellingSchema = z.object({
 export type NotTravelling = z.infer<typeof notTravellingSchema>
 
 export const manifestSchema = z.object({
-  /** Schema 1 is read too: what it lacks has a default. */
-  schema: z.union([z.literal(1), z.literal(MANIFEST_SCHEMA)]),
+  schema: z.literal(MANIFEST_SCHEMA),
   workspace: workspaceIdSchema,
   checkpoint: checkpointIdSchema,
   parent: checkpointIdSchema.nullable(),

@@ -21,6 +21,7 @@ import {
 } from "../../src/protocol/ids.ts"
 import type { Manifest } from "../../src/protocol/manifest.ts"
 import { openSpool, type Spool } from "../../src/storage/spool.ts"
+import { MANIFEST_SCHEMA } from "../../src/protocol/version.ts"
 
 const made = new Set<string>()
 
@@ -83,7 +84,7 @@ export function manifestOf(
 ): Manifest {
   const oid = oidSchema.parse("1".repeat(40))
   return {
-    schema: 1,
+    schema: MANIFEST_SCHEMA,
     workspace,
     checkpoint: newCheckpointId(),
     parent: null,
