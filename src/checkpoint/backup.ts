@@ -186,9 +186,11 @@ async function restoreRepository(
   const keep = [code.worktreeTree, backup.worktreeTree]
   const found = await readCheckout(repository, { scratch: scratch.path, keep })
   const worktreeTree = await withMet(repository, backup, scratch.path)
-  const known = [backup.worktreeTree, code.worktreeTree, worktreeTree]
+  const arrived = await arrivedTree(repository, code)
+  const known = [backup.worktreeTree, ...(arrived === null ? [] : [arrived]), worktreeTree]
   const { checkout, foreign } = await withoutForeign(repository, found, known, worktreeTree)
-  const left = (await isUnseen(repository, checkout, backup, code)) ? await saveNow(repository, found) : null
+  const isNew = await isUnseen(repository, checkout, backup, code, arrived)
+  const left = isNew ? await saveNow(repository, found) : null
   const details = await readDetails(repository, backup.stateTree)
   const target = { indexTree: backup.indexTree, worktreeTree, details }
   await moveCheckout(repository, checkout, target, {
@@ -239,11 +241,17 @@ async function isUnseen(
   checkout: ReadCheckout,
   backup: RepositoryBackup,
   code: RepositoryPart,
+  arrived: Oid | null,
 ): Promise<boolean> {
   if (repository.head !== backup.head && repository.head !== code.head) return true
   if (checkout.indexTree !== backup.indexTree && checkout.indexTree !== code.indexTree) return true
-  const unseen = await unseenFiles(repository, checkout.worktreeTree, [backup.worktreeTree, code.worktreeTree])
-  return unseen.length > 0
+  const known = arrived === null ? [backup.worktreeTree] : [backup.worktreeTree, arrived]
+  return (await unseenFiles(repository, checkout.worktreeTree, known)).length > 0
+}
+
+/** The incoming work tree; null when its objects never came in: then nothing of it was written. */
+async function arrivedTree(repository: Repository, code: RepositoryPart): Promise<Oid | null> {
+  return await resolveRef(repository, `${code.worktreeTree}^{tree}`)
 }
 
 /** Removes what apply made. True: somebody worked there since, nothing was removed. */
@@ -287,6 +295,7 @@ async function emptyFresh(repository: Repository, code: RepositoryPart, request:
   const empty = await emptyTree(repository)
   const checkout = await readCheckout(repository, { scratch: scratch.path, keep: [code.worktreeTree] })
   if (checkout.worktreeTree !== empty) {
+    if ((await arrivedTree(repository, code)) === null) return false
     if ((await unseenFiles(repository, checkout.worktreeTree, [code.worktreeTree])).length > 0) return false
     if (checkout.indexTree !== empty && checkout.indexTree !== code.indexTree) return false
     if (repository.head !== null && repository.head !== code.head) return false

@@ -77,6 +77,7 @@ export async function restoreBase(repository: Repository, base: Base | null): Pr
 }
 
 async function isRecorded(repository: Repository, base: Base): Promise<boolean> {
-  const text = await readTextIfExists(baseFile(repository))
-  return text === JSON.stringify(base) && (await resolveRef(repository, baseRef(repository))) !== null
+  const now = await readBase(repository)
+  if (JSON.stringify(now) !== JSON.stringify(baseSchema.parse(base))) return false
+  return (await resolveRef(repository, baseRef(repository))) !== null
 }

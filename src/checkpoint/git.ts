@@ -138,7 +138,8 @@ export function gitFailure(place: { readonly topLevel: string }, args: readonly 
   const lines = stderr.split("\n").filter((line) => line.trim() !== "" && !line.startsWith("hint:"))
   const said = lines.slice(-3).join("; ").slice(0, 600)
   const message = `git ${args[0] ?? ""} failed in ${place.topLevel}: ${said === "" ? "no message" : said}`
-  if (/no space left on device|disk quota exceeded/i.test(stderr))
+  // Of a file in the work tree that was cut short git gives no reason. Source: entry.c, write_entry, git 2.39.
+  if (/no space left on device|disk quota exceeded|unable to write file /i.test(stderr))
     return new AppError("no_space", message, { hint: "make room there and try again" })
   if (/permission denied|read-only file system|insufficient permission|operation not permitted/i.test(stderr)) {
     return new AppError("not_writable", message, {

@@ -12,6 +12,7 @@ import { dropUnmerged, intendedEntries, listIndex, marksOf, type IndexEntry, typ
 import { lookAt, walk, type Walked } from "./modes.ts"
 import { rawChanges } from "./raw-changes.ts"
 import { openShadow } from "./shadow.ts"
+import { readSparse } from "./sparse.ts"
 
 /** How often files that change while they are read are read again. */
 const TRIES = 5
@@ -72,8 +73,9 @@ export async function readTrees(repository: Repository, options: ReadOptions): P
   const walking = Promise.all([ignoring, surveying]).then(async ([ignored, { left }]) => {
     return await walk(repository.topLevel, new Set([...ignored.map((path) => path.replace(/\/$/, "")), ...left]))
   })
-  const [entries, shadow] = await Promise.all([
+  const [entries, sparse, shadow] = await Promise.all([
     listIndex(repository),
+    readSparse(repository),
     openShadow(repository, options.scratch, options.objects),
     copyIndex(join(repository.gitDir, "index"), staged.index ?? ""),
   ])
@@ -81,7 +83,7 @@ export async function readTrees(repository: Repository, options: ReadOptions): P
   await copyIndex(`${index}-staged`, index)
   const [indexed, , walked, includes, ignored] = await Promise.all([
     readIndexTree(staged, marksOf(entries)),
-    addAll(place, repository, entries, { ...options, walking, surveying }),
+    addAll(place, repository, entries, { ...options, walking, surveying, isSparse: sparse !== null }),
     walking,
     surveying,
     ignoring,
@@ -122,6 +124,7 @@ const joined = (paths: readonly string[]): string => paths.map((path) => `${path
 
 /** What is found out meanwhile. */
 interface Looking {
+  readonly isSparse: boolean
   readonly walking: Promise<Walked>
   /** Untracked files, and what `add` must leave alone (byte paths). */
   readonly surveying: Promise<{ readonly untracked: readonly string[]; readonly left: readonly string[] }>
@@ -135,7 +138,8 @@ async function addAll(
   options: ReadOptions & Looking,
 ): Promise<readonly string[]> {
   const assumed = entries.filter((entry) => entry.isAssumedUnchanged).map(({ path }) => path)
-  const skipped = entries.filter((entry) => entry.skipsWorktree).map(({ path }) => path)
+  // In a sparse checkout git shows no mark on a file that is there all the same; in the index it has one.
+  const skipped = entries.filter((entry) => entry.skipsWorktree || options.isSparse).map(({ path }) => path)
   // One call clears only the first kind it is told about.
   if (assumed.length > 0) {
     await git(place, ["update-index", "--no-assume-unchanged", "-z", "--stdin"], { input: joined(assumed) })
