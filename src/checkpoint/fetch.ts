@@ -1,6 +1,7 @@
 /** Bringing the packs of a checkpoint into a repository: checked in quarantine, then moved in. Objects only, no ref. */
 import { mkdir, readdir, rename, rm } from "node:fs/promises"
 import { join } from "node:path"
+import { withDiskErrors } from "../lib/disk-errors.ts"
 import { step, type StepListener } from "../lib/steps.ts"
 import type { BlobSource } from "../protocol/blob.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
@@ -57,7 +58,7 @@ export async function fetchInto(
   code: RepositoryPart,
   request: Pick<FetchRequest, "source" | "steps">,
 ): Promise<void> {
-  await step(request.steps, "fetch code", async () => {
+  const fetching = async (): Promise<void> => {
     const folder = await decampFolder(repository)
     // Left by a run that was killed; nobody else works here, the host holds the workspace's lock.
     for (const name of await readdir(folder)) {
@@ -73,7 +74,8 @@ export async function fetchInto(
         throw error
       await fetchFrom(repository, code, { first: 0, remade: null }, request.source)
     }
-  })
+  }
+  await step(request.steps, "fetch code", async () => await withDiskErrors(fetching))
 }
 
 interface Start {
