@@ -87,6 +87,7 @@ async function asPart(repository: Repository, saved: Saved, ref: string): Promis
     heldBranches: [],
     carried: saved.carried,
     lfs: [],
+    allBranches: false,
     snapshot: await gitOid(repository, ["rev-parse", "--verify", "--end-of-options", ref]),
     packs: [],
   }

@@ -117,6 +117,7 @@ async function bring(repository: Repository, details: Details, { steps }: Pick<A
 export async function bringBranches(directory: string, code: CodePart): Promise<readonly string[]> {
   const lines: string[] = []
   for (const each of [{ directory, part: code }, ...directoriesOf(directory, code)]) {
+    if (!each.part.allBranches) continue
     const repository = await openRepository(each.directory)
     const { branches } = await readDetails(repository, each.part.stateTree)
     if (branches === null) continue

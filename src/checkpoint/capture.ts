@@ -7,16 +7,15 @@ import { AppError } from "../protocol/errors.ts"
 import { blobIdSchema, oidSchema, type Oid } from "../protocol/ids.ts"
 import type { CodePart, NestedPart, NotTravelling, RepositoryPart } from "../protocol/manifest.ts"
 import { readBase } from "./base.ts"
-import { readCheckout, type ReadCheckout } from "./checkout.ts"
+import { readCheckout } from "./checkout.ts"
 import type { Captured, CaptureRequest, Repository } from "./code.ts"
 import { foldedChain, isChainLong } from "./fold.ts"
-import { git, gitResult, gitStream, resolveRef, shownPath, type GitPlace } from "./git.ts"
+import { git, gitResult, gitStream, resolveRef, type GitPlace } from "./git.ts"
 import { captureLfs } from "./lfs.ts"
 import { nestedRepositories } from "./nested.ts"
-import { describeOperation, isUnfinished, pendingCommands } from "./operation.ts"
 import { unsupportedState } from "./repository.ts"
 import { apartFrom, factsOf, hasObjectsOf, writeSnapshot, type SnapshotFacts } from "./snapshot.ts"
-import { whatStays, withoutCredentials } from "./staying.ts"
+import { noticesOf, whatStays, withoutCredentials } from "./staying.ts"
 
 /** What a checkpoint says of a repository beside its trees. */
 interface Surroundings {
@@ -91,7 +90,7 @@ async function captureRepository(
       previous: before?.lfs ?? [],
       dryRun: request.dryRun === true,
     }),
-    whatStays(repository, checkout, { allBranches: request.allBranches === true }),
+    whatStays(repository, checkout, { allBranches: checkout.details.branches !== null }),
   ])
   const part: RepositoryPart = {
     ...surroundings,
@@ -104,32 +103,12 @@ async function captureRepository(
     heldBranches: [...checkout.heldBranches],
     carried: [...checkout.carried],
     lfs: [...lfs.objects],
+    allBranches: checkout.details.branches !== null,
     snapshot: chain.snapshot,
     packs: [...chain.packs],
   }
   const newBytes = chain.newBytes + lfs.newBytes
   return { part, notTravelling, notices: noticesOf(checkout, lfs.missing), newBytes }
-}
-
-function noticesOf(checkout: ReadCheckout, missing: readonly { readonly path: string }[]): string[] {
-  const { operation } = checkout.details
-  const notices: string[] = []
-  if (operation !== null && isUnfinished(operation)) {
-    const pending = pendingCommands(operation)
-    const commands = pending.length === 0 ? "" : `; git rebase --continue will run: ${pending.join(" · ")}`
-    notices.push(`${describeOperation(operation)} is in progress and travels${commands}`)
-  }
-  if (checkout.secrets.length > 0) {
-    notices.push(
-      `secrets that travel, because .worktreeinclude names them: ${checkout.secrets.map(shownPath).join(", ")}`,
-    )
-  }
-  if (missing.length > 0) {
-    notices.push(
-      `contents of Git LFS that are not on this machine stay pointers: ${missing.map(({ path }) => path).join(", ")}`,
-    )
-  }
-  return notices
 }
 
 async function readState(
@@ -151,7 +130,7 @@ async function readState(
     scratch: request.scratch,
     keep,
     ...objects,
-    allBranches: request.allBranches === true,
+    allBranches: request.allBranches === true || base?.code.allBranches === true,
   })
   // HEAD and index are read one after the other: a commit in between would give a checkpoint of neither.
   if ((await resolveRef(repository, "HEAD^{commit}")) !== head) {

@@ -101,7 +101,7 @@ test("everything that stays is listed by kind, and nothing of it is in the check
     "tag v1",
   ])
   expect(JSON.stringify([code, notTravelling])).not.toContain("s3cret")
-  expect(await listStaying(repository, world.scratch)).toEqual([...notTravelling])
+  expect((await listStaying(repository, world.scratch)).items).toEqual([...notTravelling])
   const there = join(world.root, "there")
   await apply(world, there, code)
   expect(await readFile(join(there, "a.txt"), "utf8")).toBe("edited in secret\n")

@@ -4,11 +4,13 @@ import { join } from "node:path"
 import { readTextIfExists, scratchFolder } from "../lib/files.ts"
 import type { NotTravelling } from "../protocol/manifest.ts"
 import { readBase } from "./base.ts"
+import { uncarriedTags } from "./branches.ts"
 import { readCheckout, type ReadCheckout } from "./checkout.ts"
 import type { Repository } from "./code.ts"
 import { git, gitRecords, gitResult, shownPath } from "./git.ts"
 import { looksLikeSecret } from "./include.ts"
 import { nestedRepositories } from "./nested.ts"
+import { describeOperation, isUnfinished, pendingCommands } from "./operation.ts"
 import { apartFrom } from "./snapshot.ts"
 
 /** Rows of one kind before the rest is told as a number. */
@@ -34,32 +36,59 @@ export async function whatStays(
   ]
 }
 
-/** Everything of a directory that does not travel, nested repositories included. Writes nothing in the repositories. */
-export async function listStaying(
-  repository: Repository,
-  scratch: string,
-  options: { readonly allBranches: boolean } = { allBranches: false },
-): Promise<readonly NotTravelling[]> {
-  const { parts, stay } = await nestedRepositories(repository)
-  const rows = [...stay, ...(await staying(repository, scratch, options))]
-  for (const { path, repository: inner } of parts) {
-    const below = await staying(inner, scratch, options)
-    rows.push(...below.map((row) => ({ ...row, path: `${path}/${row.path}` })))
-  }
-  return rows
+export interface Staying {
+  readonly items: readonly NotTravelling[]
+  /** What a person must know before the move. */
+  readonly notices: readonly string[]
 }
 
-async function staying(
-  repository: Repository,
-  scratch: string,
-  options: { readonly allBranches: boolean },
-): Promise<readonly NotTravelling[]> {
+/** Everything of a directory that does not travel, nested repositories included. Writes nothing in the repositories. */
+export async function listStaying(repository: Repository, scratch: string, withBranches = false): Promise<Staying> {
+  const { parts, stay } = await nestedRepositories(repository)
+  const outer = await stayingOf(repository, scratch, withBranches)
+  const items = [...stay, ...outer.items]
+  const notices = [...outer.notices]
+  for (const { path, repository: inner } of parts) {
+    const below = await stayingOf(inner, scratch, withBranches)
+    items.push(...below.items.map((row) => ({ ...row, path: `${path}/${row.path}` })))
+    notices.push(...below.notices.map((notice) => `${path}: ${notice}`))
+  }
+  return { items, notices }
+}
+
+async function stayingOf(repository: Repository, scratch: string, withBranches: boolean): Promise<Staying> {
   await using folder = await scratchFolder(scratch, "staying")
   const place = await apartFrom(repository, join(folder.path, "objects"))
   const base = await readBase(repository)
   const keep = base === null ? [] : [base.code.worktreeTree]
-  const checkout = await readCheckout(repository, { scratch: folder.path, objects: place.objects, keep, ...options })
-  return await whatStays(repository, checkout, options)
+  const allBranches = withBranches || base?.code.allBranches === true
+  const checkout = await readCheckout(repository, { scratch: folder.path, objects: place.objects, keep, allBranches })
+  return { items: await whatStays(repository, checkout, { allBranches }), notices: noticesOf(checkout, []) }
+}
+
+/**
+ * What travels and must be said all the same: an operation in progress with the commands that it will run, secrets, and contents of
+ * Git LFS that can't travel.
+ */
+export function noticesOf(checkout: ReadCheckout, missing: readonly { readonly path: string }[]): string[] {
+  const { operation } = checkout.details
+  const notices: string[] = []
+  if (operation !== null && isUnfinished(operation)) {
+    const pending = pendingCommands(operation)
+    const commands = pending.length === 0 ? "" : `; git rebase --continue will run: ${pending.join(" · ")}`
+    notices.push(`${describeOperation(operation)} is in progress and travels${commands}`)
+  }
+  if (checkout.secrets.length > 0) {
+    notices.push(
+      `secrets that travel, because .worktreeinclude names them: ${checkout.secrets.map(shownPath).join(", ")}`,
+    )
+  }
+  if (missing.length > 0) {
+    notices.push(
+      `contents of Git LFS that are not on this machine stay pointers: ${missing.map(({ path }) => path).join(", ")}`,
+    )
+  }
+  return notices
 }
 
 function capped(rows: readonly NotTravelling[]): readonly NotTravelling[] {
@@ -105,7 +134,7 @@ async function otherRefs(
   repository: Repository,
   { allBranches }: { readonly allBranches: boolean },
 ): Promise<readonly NotTravelling[]> {
-  if (allBranches) return []
+  if (allBranches) return await uncarriedTags(repository)
   const text = await git(repository, ["for-each-ref", "--format=%(refname)", "refs/heads", "refs/tags"])
   const names = text.split("\n").filter((name) => name !== "")
   const branches: NotTravelling[] = []

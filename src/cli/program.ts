@@ -56,6 +56,7 @@ function moveCommands(root: Command, chosen: Chosen): void {
     add(root, "push [dir]", "put a checkpoint of code and sessions into the store; with --migrate, hand it all over")
       .option("--migrate", "hand the workspace over to another host")
       .option("--to <host>", "which host (default: the only other one)")
+      .option("--all-branches", "other local branches and tags travel too, from now on")
       .option("--new-workspace", "make this copy of a directory a workspace of its own"),
   ).action((dir: string | undefined, options: PushOptions) => {
     chosen.run = async (context) => await (await import("./commands/push.ts")).push(context, dir, options)

@@ -61,7 +61,7 @@ test.each([
   ["push", PUSH],
   ["push ../other", { ...PUSH, directory: "/home/anna/other" }],
   ["push --migrate --to box", { ...PUSH, migrate: true, to: "box" }],
-  ["push --new-workspace --dry-run --json", { ...PUSH, newWorkspace: true, dryRun: true }],
+  ["push --new-workspace --dry-run --json", { ...PUSH, newWorkspace: true, allBranches: false, dryRun: true }],
   ["push --migrate --wait=1.5", { ...PUSH, migrate: true, waitMs: 1500 }],
   ["push --migrate --wait 30 /x", { ...PUSH, migrate: true, waitMs: 30_000, directory: "/x" }],
   ["push --migrate --wait dir", { ...PUSH, migrate: true, waitMs: null, directory: "/home/anna/shop/dir" }],

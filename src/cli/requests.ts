@@ -16,6 +16,7 @@ export interface MoveOptions {
 export interface PushOptions extends MoveOptions {
   readonly to?: string
   readonly newWorkspace?: boolean
+  readonly allBranches?: boolean
 }
 
 export interface PullOptions extends MoveOptions {
@@ -71,6 +72,7 @@ export function pushRequest(context: Context, directory: string | undefined, opt
     ...shared(context, options),
     to: options.to ?? null,
     newWorkspace: options.newWorkspace === true,
+    allBranches: options.allBranches === true,
   }
 }
 

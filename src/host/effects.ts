@@ -1,5 +1,6 @@
 /** Each effect of the hand-off core as the I/O that it stands for. */
 import { rm } from "node:fs/promises"
+import { bringBranches } from "../checkpoint/apply.ts"
 import { backupCode, dropBackup } from "../checkpoint/backup.ts"
 import { baseOf, recordBase } from "../checkpoint/base.ts"
 import { saveLeft } from "../checkpoint/left.ts"
@@ -143,6 +144,7 @@ async function capture(
     head: effect.parent,
     kind: "sealed" as const,
     leaveSessions: leg.leaveSessions,
+    allBranches: leg.allBranches,
   }
   const { taken, bytesSent } = await takeAndUpload(daemon, request, context)
   await saveHandoffManifest(daemon, effect.id, taken.manifest)
@@ -296,6 +298,7 @@ async function becomeLive(daemon: Daemon, workspace: WorkspaceId, id: HandoffId,
   const repository = await openRepository(place.directory)
   await settle(daemon, repository, { ...place, directory: repository.topLevel })
   await recordBase(repository, baseOf(manifest.checkpoint, manifest.code))
+  for (const text of await bringBranches(place.directory, manifest.code)) context.steps({ type: "notice", text })
   await saveKnownManifest(daemon, manifest)
   if (leg.backup?.kind === "repository") {
     if (leg.isBackupSpare) await dropBackup(leg.backup)

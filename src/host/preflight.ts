@@ -205,6 +205,7 @@ async function refuseDiverged(daemon: Daemon, directory: string, incoming: CodeP
       files: found.files.slice(0, 200),
       fileCount: found.files.length,
       branch: found.branch,
+      operation: found.operation,
     },
   })
 }
@@ -228,6 +229,7 @@ function describe(found: Differences): string {
     found.commits.length > 0 ? `${found.commits.length} commit(s)` : "",
     found.files.length > 0 ? `${found.files.length} file(s)` : "",
     found.branch === null ? "" : `branch ${found.branch}`,
+    found.operation === null ? "" : found.operation === "none" ? "an operation that ended" : found.operation,
   ]
   return parts.filter((part) => part !== "").join(", ")
 }

@@ -21,6 +21,7 @@ export const UNENCRYPTED =
 export function tallyTaken(tally: Tally, taken: Taken): void {
   tally.steps({ type: "outcomes", sessions: taken.outcomes })
   tally.steps({ type: "left", items: taken.notTravelling })
+  for (const text of taken.notices) tally.steps({ type: "notice", text })
 }
 
 export function takeRequest(
@@ -28,12 +29,13 @@ export function takeRequest(
   place: Place,
   view: WorkspaceView | null,
   kind: "live" | "sealed",
-  request: { readonly leaveSessions: boolean },
+  request: { readonly leaveSessions: boolean; readonly allBranches: boolean },
   dryRun: boolean,
 ): TakeRequest {
   const epoch = view?.workspace.epoch ?? 1
   const head = view?.workspace.headCheckpoint ?? null
-  return { place, repository, epoch, head, kind, leaveSessions: request.leaveSessions, dryRun }
+  const { leaveSessions, allBranches } = request
+  return { place, repository, epoch, head, kind, leaveSessions, allBranches, dryRun }
 }
 
 /** Makes the directory a workspace: row at the gateway, journal and record here. */

@@ -1,6 +1,7 @@
 /** `pull` and `pull --migrate`, as the daemon of the user's own machine carries them out. */
 import { join } from "node:path"
 import { baseOf, readBase, recordBase } from "../checkpoint/base.ts"
+import { bringBranches } from "../checkpoint/apply.ts"
 import { backupCode } from "../checkpoint/backup.ts"
 import type { Repository } from "../checkpoint/code.ts"
 import { openRepository } from "../checkpoint/repository.ts"
@@ -225,6 +226,7 @@ async function pullCode(
   })
   const repository = await openRepository(place.directory)
   await settleCopy(daemon, repository, place, manifest)
+  for (const text of await bringBranches(place.directory, manifest.code)) steps({ type: "notice", text })
   listStaying(view, manifest, tally)
   tally.bytesReceived += arrived.bytesReceived
   return moveOutput({ result: "done", view, directory: place.directory }, tally)

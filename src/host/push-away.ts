@@ -57,6 +57,7 @@ export async function pushAway(daemon: Daemon, runtime: Runtime, away: Away): Pr
   daemon.store.saveLeg(id, {
     ...EMPTY_LEG,
     leaveSessions: request.leaveSessions,
+    allBranches: request.allBranches,
     waitMs: request.waitMs,
     directory: place.directory,
   })
@@ -95,11 +96,12 @@ async function checkHere(daemon: Daemon, away: Away): Promise<PreflightAnswer> {
         notice: (text) => steps({ type: "notice", text }),
       }),
       summary(repository),
-      listStaying(repository, scratch.path),
+      listStaying(repository, scratch.path, request.allBranches),
     ]),
   )
   steps({ type: "notice", text: `workspace ${away.place.name} (${words})` })
-  steps({ type: "left", items: staying })
+  steps({ type: "left", items: staying.items })
+  for (const text of staying.notices) steps({ type: "notice", text })
   return checked
 }
 

@@ -60,6 +60,8 @@ export const pushRequestSchema = callerSchema.extend({
   migrate: z.boolean(),
   to: nameSchema.nullable(),
   newWorkspace: z.boolean(),
+  /** Other local branches and tags too, from now on. */
+  allBranches: z.boolean(),
   dryRun: z.boolean(),
   backup: z.boolean(),
   leaveSessions: z.boolean(),

@@ -77,6 +77,8 @@ const repositoryPartSchema = z.object({
   /** Commits that the state names and that HEAD need not reach (stashes, merge heads, other branches). */
   carried: z.array(oidSchema).max(100_000).default([]),
   lfs: z.array(lfsObjectSchema).max(100_000).default([]),
+  /** Other local branches and tags are in it; those who capture after it go on with that. */
+  allBranches: z.boolean().default(false),
   /** Commit that holds both trees; HEAD and the previous snapshot are among its parents. */
   snapshot: oidSchema,
   /** The chain, oldest first: a full pack, then thin ones. */

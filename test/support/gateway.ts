@@ -107,6 +107,7 @@ export function manifestOf(
       heldBranches: [],
       carried: [],
       lfs: [],
+      allBranches: false,
       nested: [],
       packs: blobs.map((ref) => ({ blob: ref.id, snapshot: oid })),
     },

@@ -40,6 +40,7 @@ const legSchema = z.object({
   /** Variables of the user's command; null: those of the place, or the host's own. */
   env: z.record(z.string(), z.string()).nullable(),
   leaveSessions: z.boolean(),
+  allBranches: z.boolean().default(false),
   waitMs: z.int().nullable(),
   /** Target: what the directory was before it was written. */
   backup: backupSchema.nullable(),
@@ -53,6 +54,7 @@ export const EMPTY_LEG: Leg = {
   name: "",
   env: null,
   leaveSessions: false,
+  allBranches: false,
   waitMs: 0,
   backup: null,
   isBackupSpare: false,
