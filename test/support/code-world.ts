@@ -5,12 +5,13 @@ import { applyCode } from "../../src/checkpoint/apply.ts"
 import { backupCode } from "../../src/checkpoint/backup.ts"
 import { baseOf, recordBase } from "../../src/checkpoint/base.ts"
 import { captureCode } from "../../src/checkpoint/capture.ts"
-import type { Backup, Captured } from "../../src/checkpoint/code.ts"
+import type { Backup, Captured, CaptureRequest } from "../../src/checkpoint/code.ts"
 import { fetchCode } from "../../src/checkpoint/fetch.ts"
 import { openRepository } from "../../src/checkpoint/repository.ts"
 import { verifyCode } from "../../src/checkpoint/verify.ts"
+import type { StepListener } from "../../src/lib/steps.ts"
 import type { CodePart } from "../../src/protocol/manifest.ts"
-import { temporaryFolder, userGit } from "./checkout.ts"
+import { cleanlinessOf, temporaryFolder, userGit } from "./checkout.ts"
 import { fileBlobs, type FileBlobs } from "./file-blobs.ts"
 
 export const steps = (): void => undefined
@@ -72,4 +73,55 @@ export async function apply(world: World, directory: string, code: CodePart): Pr
 
 export async function record(directory: string, checkpoint: string, code: CodePart): Promise<void> {
   await recordBase(await openRepository(directory), baseOf(checkpoint, code))
+}
+
+/** What a capture may be told beside the directory. */
+export type CaptureChoices = Pick<CaptureRequest, "allBranches" | "dryRun">
+
+/** One workspace on its way: the newest checkpoint, and how many there were. */
+export interface Journey {
+  code: CodePart | null
+  checkpoints: number
+}
+
+export function newJourney(): Journey {
+  return { code: null, checkpoints: 0 }
+}
+
+/** A checkpoint of `from`, as a push makes one; the directory is then at it. */
+export async function leave(
+  world: World,
+  journey: Journey,
+  from: string,
+  choices: CaptureChoices = {},
+): Promise<Captured> {
+  const repository = await openRepository(from)
+  const request = { repository, previous: journey.code, sink: world.blobs.sink, scratch: world.scratch, steps }
+  const captured = await captureCode({ ...request, ...choices })
+  journey.checkpoints += 1
+  journey.code = captured.code
+  await record(from, `cp${journey.checkpoints}`, captured.code)
+  return captured
+}
+
+/** Brings `to` to the newest checkpoint, proves it there, and finds nothing left over. Answers what the steps said to the user. */
+export async function arrive(world: World, journey: Journey, to: string): Promise<readonly string[]> {
+  if (journey.code === null) throw new Error("nothing has left yet")
+  const notices: string[] = []
+  const listen: StepListener = (event) => void (event.type === "notice" && notices.push(event.text))
+  const common = {
+    directory: to,
+    code: journey.code,
+    source: world.blobs.source,
+    scratch: world.scratch,
+    steps: listen,
+  }
+  await fetchCode(common)
+  const backup = await backupCode({ ...common, atMs: Date.now() })
+  await applyCode({ ...common, backup })
+  await verifyCode(common)
+  await record(to, `cp${journey.checkpoints}`, journey.code)
+  const problems = await cleanlinessOf(to, [world.scratch])
+  if (problems.length > 0) throw new Error(`${to} is not clean after a move:\n${problems.join("\n")}`)
+  return notices
 }
