@@ -123,6 +123,7 @@ async function intend(place: GitPlace, entries: Marks["intentToAdd"], scratch: s
     const file = Buffer.concat([Buffer.from(`${scratch}/`), Buffer.from(path, "latin1")])
     await mkdir(Buffer.from(dirname(file.toString("latin1")), "latin1"), { recursive: true })
     if (mode === "120000") await symlink("-", file)
+    else if (mode === "160000") await makeBareBones(file)
     else await writeFile(file, "")
     if (mode === "100755") await chmod(file, 0o755)
   }
@@ -130,6 +131,13 @@ async function intend(place: GitPlace, entries: Marks["intentToAdd"], scratch: s
   const apart = { ...place, topLevel: scratch }
   const args = ["--literal-pathspecs", "-c", "core.filemode=true", "-c", "core.symlinks=true", "add", "--intent-to-add"]
   await git(apart, [...args, "--force", "--pathspec-from-file=-", "--pathspec-file-nul"], { input })
+}
+
+/** As little of a repository as git takes for one. Source: setup.c, is_git_directory, git 2.39. */
+async function makeBareBones(folder: Buffer): Promise<void> {
+  const inside = (name: string): Buffer => Buffer.concat([folder, Buffer.from(`/.git/${name}`)])
+  for (const name of ["objects", "refs"]) await mkdir(inside(name), { recursive: true })
+  await writeFile(inside("HEAD"), `${"1".repeat(40)}\n`)
 }
 
 /** The state file `marks`; nothing when there are none. */

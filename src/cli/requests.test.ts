@@ -54,14 +54,15 @@ const PLAIN = {
   leaveSessions: false,
   waitMs: 0,
 }
-const PUSH = { ...PLAIN, to: null, newWorkspace: false }
+const PUSH = { ...PLAIN, to: null, newWorkspace: false, allBranches: false }
 const PULL = { ...PLAIN, workspace: null, into: null }
 
 test.each([
   ["push", PUSH],
   ["push ../other", { ...PUSH, directory: "/home/anna/other" }],
   ["push --migrate --to box", { ...PUSH, migrate: true, to: "box" }],
-  ["push --new-workspace --dry-run --json", { ...PUSH, newWorkspace: true, allBranches: false, dryRun: true }],
+  ["push --new-workspace --dry-run --json", { ...PUSH, newWorkspace: true, dryRun: true }],
+  ["push --migrate --all-branches", { ...PUSH, migrate: true, allBranches: true }],
   ["push --migrate --wait=1.5", { ...PUSH, migrate: true, waitMs: 1500 }],
   ["push --migrate --wait 30 /x", { ...PUSH, migrate: true, waitMs: 30_000, directory: "/x" }],
   ["push --migrate --wait dir", { ...PUSH, migrate: true, waitMs: null, directory: "/home/anna/shop/dir" }],

@@ -82,28 +82,20 @@ describe("directories", () => {
     expect(refusalOf(await laptop.decamp(["push"], { cwd: bare }))).toMatchObject({ exitCode: 4 })
   })
 
-  test("a repository without a commit, and one in the middle of a merge", async () => {
-    const unborn = join(laptop.home, "src/unborn")
-    await mkdir(unborn)
-    await userGit(unborn, "init", "--quiet")
-    expect(refusalOf(await laptop.decamp(["push", "--migrate"], { cwd: unborn }))).toMatchObject({
+  test("a shallow clone", async () => {
+    await repository("deep")
+    const shallow = join(laptop.home, "src/shallow")
+    await userGit(laptop.home, "clone", "--quiet", "--depth", "1", `file://${join(laptop.home, "src/deep")}`, shallow)
+    await writeFile(join(shallow, "notes.txt"), "unsaved\n")
+    const before = await pictureOf(shallow)
+    const refused = refusalOf(await laptop.decamp(["push", "--migrate"], { cwd: shallow }))
+    expect(refused).toMatchObject({
       code: "unsupported_state",
       exitCode: 4,
+      hint: expect.stringContaining("--unshallow"),
     })
-    const merge = await repository("merge")
-    await userGit(merge, "reset", "--quiet", "--hard")
-    await userGit(merge, "checkout", "--quiet", "-b", "other", "HEAD~1")
-    await writeFile(join(merge, "src/cart.ts"), "conflict\n")
-    await userGit(merge, "commit", "--quiet", "-am", "other")
-    await userGit(merge, "merge", "main").catch(() => "")
-    const before = await userGit(merge, "status", "--porcelain=v2")
-    expect(before).toContain("u UU")
-    expect(refusalOf(await laptop.decamp(["push", "--migrate"], { cwd: merge }))).toMatchObject({
-      code: "unsupported_state",
-      exitCode: 4,
-    })
-    expect(await userGit(merge, "status", "--porcelain=v2")).toBe(before)
-    expect(existsSync(join(merge, ".git/decamp"))).toBe(false)
+    expect(await pictureOf(shallow)).toEqual(before)
+    expect(existsSync(join(shallow, ".git/decamp"))).toBe(false)
   })
 
   test("a directory of another workspace", async () => {
