@@ -6,9 +6,11 @@ import { backupCode } from "../checkpoint/backup.ts"
 import { readBase, restoreBase } from "../checkpoint/base.ts"
 import { captureCode } from "../checkpoint/capture.ts"
 import type { Repository } from "../checkpoint/code.ts"
+import { readSaved } from "../checkpoint/left.ts"
+import { openIfThere } from "../checkpoint/nested.ts"
 import { listSaved } from "../checkpoint/prune.ts"
-import { openRepository } from "../checkpoint/repository.ts"
 import { verifyCode } from "../checkpoint/verify.ts"
+import type { StepListener } from "../lib/steps.ts"
 import type { BlobSink, BlobSource } from "../protocol/blob.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { CheckpointId } from "../protocol/ids.ts"
@@ -36,6 +38,7 @@ interface Work {
   readonly repository: Repository
   readonly place: Place
   readonly tally: Tally
+  readonly steps: StepListener
   readonly signal: AbortSignal
 }
 
@@ -63,7 +66,7 @@ export async function restore(
   const { into } = request
   if (into === null) refuseOpenHandoff(view)
   else await refuseInUse(into)
-  const work: Work = { daemon, repository, place, tally, signal }
+  const work: Work = { daemon, repository, place, tally, steps: telling(tally), signal }
   const restored = await alone(runtime, place.workspace, async () => {
     if (into === null) await refuseTurns(work)
     return named.kind === "checkpoint"
@@ -83,6 +86,14 @@ export async function restore(
   }
 }
 
+/** What an apply has to say stands in the answer, which a script reads too. */
+function telling(tally: Tally): StepListener {
+  return (event) => {
+    if (event.type === "notice") tally.notices.push(event.text)
+    else tally.steps(event)
+  }
+}
+
 async function refuseInUse(into: string): Promise<void> {
   if (await isAbsentOrEmpty(into)) return
   throw new AppError("usage", `--into ${into}: the directory exists and is not empty`, {
@@ -90,13 +101,13 @@ async function refuseInUse(into: string): Promise<void> {
   })
 }
 
-async function refuseTurns({ daemon, repository, place, tally, signal }: Work): Promise<void> {
-  const notice = (text: string): void => tally.steps({ type: "notice", text })
+async function refuseTurns({ daemon, repository, place, steps, signal }: Work): Promise<void> {
+  const notice = (text: string): void => steps({ type: "notice", text })
   await waitForQuiet(daemon.agents, await scopeOf(repository, place.env), { waitMs: 0, signal, notice })
 }
 
 async function restoreCheckpoint(work: Work, checkpoint: CheckpointId, into: string | null): Promise<Restored> {
-  const { daemon, repository, place, tally } = work
+  const { daemon, repository, place, tally, steps } = work
   const count = (bytes: number): number => (tally.bytesReceived += bytes)
   const manifest = await fetchManifest(daemon, place.workspace, checkpoint, "user", count)
   const used = new Set(codeBlobs(manifest.code))
@@ -104,7 +115,7 @@ async function restoreCheckpoint(work: Work, checkpoint: CheckpointId, into: str
   await checkDisk(into ?? repository.topLevel, bytes)
   const directory = into ?? repository.topLevel
   const bring = into === null ? bringObjects : bringPacks
-  const brought = await bring(daemon, manifest, directory, tally.steps)
+  const brought = await bring(daemon, manifest, directory, steps)
   const { code } = manifest
   const restored =
     into === null ? await inPlace(work, code, brought.source) : await afresh(work, code, into, brought.source)
@@ -114,11 +125,10 @@ async function restoreCheckpoint(work: Work, checkpoint: CheckpointId, into: str
 }
 
 async function inPlace(work: Work, code: CodePart, source: BlobSource): Promise<Restored> {
-  const { daemon, repository, place, tally, signal } = work
+  const { daemon, repository, place, steps, signal } = work
   await using scratch = await scratchOf(daemon, "restore")
   if (await isAt(repository, code, scratch.path)) return { isEqual: true, saved: null }
   const { topLevel: directory } = repository
-  const { steps } = tally
   if (signal.aborted) throw new AppError("interrupted", "nothing was changed yet")
   const backup = await backupCode({ directory, code, atMs: daemon.nowMs(), scratch: scratch.path, steps })
   await undoable(daemon, place.workspace, { kind: "checkpoint", backup, code }, steps, async () => {
@@ -130,8 +140,7 @@ async function inPlace(work: Work, code: CodePart, source: BlobSource): Promise<
 }
 
 async function afresh(work: Work, code: CodePart, directory: string, source: BlobSource): Promise<Restored> {
-  const { daemon, place, tally } = work
-  const { steps } = tally
+  const { daemon, place, steps } = work
   await using scratch = await scratchOf(daemon, "restore")
   const backup = await backupCode({ directory, code, atMs: daemon.nowMs(), scratch: scratch.path, steps })
   await undoable(daemon, place.workspace, { kind: "checkpoint", backup, code }, steps, async () => {
@@ -164,18 +173,18 @@ const NO_SINK: BlobSink = {
 }
 
 async function restoreSaved(work: Work, ref: string, into: string | null): Promise<Restored> {
-  const { daemon, repository, place, tally, signal } = work
+  const { daemon, repository, place, steps, signal } = work
   if (signal.aborted) throw new AppError("interrupted", "nothing was changed yet")
   await using scratch = await scratchOf(daemon, "restore")
-  const { steps } = tally
   const directory = into ?? repository.topLevel
+  const { nested } = await readSaved(repository, ref)
   const change: Change =
     into === null
       ? { kind: "saved", directory, refs: (await listSaved(repository)).map((each) => each.ref) }
       : { kind: "aside", directory }
   const { saved } = await undoable(daemon, place.workspace, change, steps, async () => {
     const applied = await applyBackup({ repository, ref, into, scratch: scratch.path, steps })
-    await settleBase(directory, [], into === null)
+    await settleBase(directory, nested, into === null)
     return applied
   })
   return { isEqual: into === null && saved === null, saved }
@@ -185,9 +194,13 @@ async function restoreSaved(work: Work, ref: string, into: string | null): Promi
  * A restore leaves the record of the checkpoint that a directory is at as it was, and none in a fresh one; what an apply noted for its
  * own proof has done its duty.
  */
-async function settleBase(directory: string, nested: CodePart["nested"], isKept: boolean): Promise<void> {
+async function settleBase(
+  directory: string,
+  nested: readonly { readonly path: string }[],
+  isKept: boolean,
+): Promise<void> {
   for (const each of [directory, ...nested.map(({ path }) => join(directory, path))]) {
-    const repository = await openRepository(each)
-    await restoreBase(repository, isKept ? await readBase(repository) : null)
+    const repository = await openIfThere(each)
+    if (repository !== null) await restoreBase(repository, isKept ? await readBase(repository) : null)
   }
 }

@@ -154,7 +154,7 @@ export const diffOutputSchema = z.object({
   files: z.array(z.object({ path: z.string(), change: z.enum(["added", "modified", "deleted"]) })),
   /** All that differ; `files` has a cap. */
   fileCount: z.int().nonnegative(),
-  /** HEAD differs; commits that only `to` has and that only `from` has, null when they can't be counted. Null with a backup. */
+  /** HEAD differs; commits that only `to` has and that only `from` has, null when they can't be counted. */
   head: z
     .object({
       from: z.string().nullable(),

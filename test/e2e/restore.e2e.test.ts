@@ -25,13 +25,17 @@ beforeAll(async () => {
 afterAll(async () => await world[Symbol.asyncDispose]())
 
 /** A workspace that box owns, with something of everything; the copy here is as it was handed over. */
-async function handedOver(name: string): Promise<{ readonly here: string; readonly there: string }> {
+async function handedOver(
+  name: string,
+  prepare?: (top: string) => Promise<unknown>,
+): Promise<{ readonly here: string; readonly there: string }> {
   const here = join(laptop.home, "src", name)
   await mkdir(here, { recursive: true })
   await makeDirtyRepository(here)
   await appendFile(join(here, ".gitignore"), "*.local\n*.tmp\n")
   await writeFile(join(here, ".worktreeinclude"), "*.local\n")
   await writeFile(join(here, "conf.local"), "as handed over\n")
+  await prepare?.(here)
   const pushed = await laptop.decamp(["push", "--migrate"], { cwd: here })
   expect([pushed.exitCode, pushed.stderr]).toEqual([0, ""])
   return { here, there: join(box, "work", name) }
@@ -49,6 +53,8 @@ async function pulledOver(here: string): Promise<string> {
 
 interface Case {
   readonly what: string
+  /** Done before it is handed over. */
+  readonly prepare?: (top: string) => Promise<unknown>
   /** Work here that the owner never sees. */
   readonly here: (top: string) => Promise<unknown>
   /** What the owner does meanwhile, so that the pull has something to write. */
@@ -121,6 +127,20 @@ const CASES: Case[] = [
     isThere: async (top) => (await userGit(top, "log", "-1", "--format=%s")) === "made here\n",
   },
   {
+    what: "a file of a nested repository",
+    async prepare(top) {
+      const inner = join(top, "vendor/lib")
+      await mkdir(inner, { recursive: true })
+      await userGit(inner, "init", "--quiet", "--initial-branch=main")
+      await writeFile(join(inner, "inner.txt"), "as handed over\n")
+      await userGit(inner, "add", "-A")
+      await userGit(inner, "commit", "--quiet", "-m", "inner")
+    },
+    here: async (top) => await writeFile(join(top, "vendor/lib/inner.txt"), "edited here\n"),
+    there: async (top) => await writeFile(join(top, "vendor/lib/inner.txt"), "edited there\n"),
+    isThere: async (top) => (await text(top, "vendor/lib/inner.txt")) === "edited here\n",
+  },
+  {
     what: "an exec bit",
     here: async (top) => await chmod(join(top, "README.md"), 0o755),
     isThere: async (top) => ((await stat(join(top, "README.md"))).mode & 0o111) !== 0,
@@ -130,8 +150,8 @@ const CASES: Case[] = [
 describe("decamp restore brings back what a pull overwrote", () => {
   test.each(CASES.map((each) => [each.what, each] as const))(
     "%s",
-    async (what, { here: work, there: meanwhile, isThere }) => {
-      const { here, there } = await handedOver(what.replaceAll(/[^a-z]+/g, "-"))
+    async (what, { prepare, here: work, there: meanwhile, isThere }) => {
+      const { here, there } = await handedOver(what.replaceAll(/[^a-z]+/g, "-"), prepare)
       await work(here)
       await meanwhile?.(there)
       const before = await pictureOf(here)
