@@ -20,8 +20,9 @@ import { isAbsentOrEmpty, targetDirectory } from "./target-leg.ts"
 type Need = PreflightAnswer["needs"][number]
 type Arriving = NonNullable<PreflightRequest["arriving"]>
 
-/** Left free on a disk whatever arrives. */
+/** Left free on a disk whatever arrives. How many files there will be is counted when their names are known (checkpoint/room.ts). */
 const SPARE_BYTES = 64 * 1024 * 1024
+const SPARE_INODES = 256
 
 /**
  * As source: waits for running turns, refuses states that can't travel, says what the target must provide.
@@ -173,6 +174,12 @@ export async function checkDisk(directory: string, bytes: number): Promise<void>
   if (free < needed) {
     throw new AppError("no_space", `${directory} needs ${needed} bytes and has ${free} free`, {
       hint: "make room there and try again",
+    })
+  }
+  // A file system that makes inodes as they are needed says that it has none at all.
+  if (facts.files > 0 && facts.ffree < SPARE_INODES) {
+    throw new AppError("no_space", `${directory} has only ${facts.ffree} inodes free`, {
+      hint: "remove files there and try again",
     })
   }
 }
