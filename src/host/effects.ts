@@ -239,7 +239,7 @@ async function backup(daemon: Daemon, word: StageWord, context: Context): Promis
     directory,
     manifest.blobs.reduce((sum, blob) => sum + blob.plainSize, 0),
   )
-  const isClean = (await divergence(daemon, directory, manifest.code)) === null
+  const isClean = (await divergence(daemon, workspace, directory, manifest.code)) === null
   await using scratch = await scratchOf(daemon, "backup")
   const saved = await backupCode({
     directory,

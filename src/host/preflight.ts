@@ -9,7 +9,7 @@ import { openRepository, unsupportedState } from "../checkpoint/repository.ts"
 import { isMissing } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { PreflightAnswer, PreflightRequest } from "../protocol/gateway-api.ts"
-import type { WorkspaceId } from "../protocol/ids.ts"
+import { checkpointIdSchema, type WorkspaceId } from "../protocol/ids.ts"
 import type { CodePart, Manifest } from "../protocol/manifest.ts"
 import type { AgentSession } from "../agents/agent.ts"
 import { idleNotices, scopeOf, waitForQuiet, type HostAgent } from "./agents.ts"
@@ -97,7 +97,11 @@ export function needsOf(manifest: Manifest): Need[] {
 export async function preflightTarget(
   daemon: Daemon,
   arriving: Arriving,
-  target: { readonly directory: string; readonly env: Readonly<Record<string, string>> },
+  target: {
+    readonly workspace: WorkspaceId
+    readonly directory: string
+    readonly env: Readonly<Record<string, string>>
+  },
 ): Promise<string[]> {
   await requireGit(daemon.identity.name)
   await checkDisk(target.directory, arriving.bytes)
@@ -114,7 +118,7 @@ export async function preflightTarget(
     }
   }
   const notices = arriving.leaveSessions ? [] : await checkAgents(daemon, arriving, target.env)
-  if (!arriving.backup) await refuseDiverged(daemon, target.directory, null)
+  if (!arriving.backup) await refuseDiverged(daemon, target.workspace, target.directory)
   return notices
 }
 
@@ -197,42 +201,62 @@ async function nearestExisting(path: string): Promise<string> {
 }
 
 /**
- * Refuses when the directory has work that the checkpoint has not seen.
- * @param incoming the code that will be applied, when it is known already
+ * Refuses when the directory has work that the workspace's newest checkpoint has not seen.
  * @throws {AppError} diverged with the list in `details`
  */
-async function refuseDiverged(daemon: Daemon, directory: string, incoming: CodePart | null): Promise<void> {
-  const found = await divergence(daemon, directory, incoming)
+async function refuseDiverged(daemon: Daemon, workspace: WorkspaceId, directory: string): Promise<void> {
+  const found = await divergence(daemon, workspace, directory, null)
   if (found === null) return
+  const { differences: edits, strayCheckpoint } = found
   throw new AppError("diverged", `${directory} has work that the workspace's owner has not seen: ${describe(found)}`, {
     hint: "nothing was changed; --backup saves it under refs/decamp/backup first, --into DIR puts the owner's state elsewhere",
     details: {
       directory,
-      commits: found.commits,
-      files: found.files.slice(0, 200),
-      fileCount: found.files.length,
-      branch: found.branch,
-      operation: found.operation,
+      commits: edits.commits,
+      files: edits.files.slice(0, 200),
+      fileCount: edits.files.length,
+      branch: edits.branch,
+      operation: edits.operation,
+      strayCheckpoint,
     },
   })
 }
 
-/** What would be overwritten, or null when nothing would. */
+/** What would be overwritten. */
+export interface Divergence {
+  /** Since the checkpoint that the directory is at. */
+  readonly differences: Differences
+  /** That checkpoint, when the workspace's newest one does not descend from it: what it holds would be lost from here, too. */
+  readonly strayCheckpoint: string | null
+}
+
+/** What would be overwritten, or null when nothing would: then an apply is a fast-forward. */
 export async function divergence(
   daemon: Daemon,
+  workspace: WorkspaceId,
   directory: string,
   incoming: CodePart | null,
-): Promise<Differences | null> {
+): Promise<Divergence | null> {
   if (await isAbsentOrEmpty(directory)) return null
   const repository = await openRepository(directory)
   const base = await readBase(repository)
   await using scratch = await scratchOf(daemon, "compare")
   const found = await differences(repository, base, scratch.path, incoming)
-  return isClean(found) ? null : found
+  const isStray = base !== null && !(await isOfTheLine(daemon, workspace, base.checkpoint))
+  if (isClean(found) && !isStray) return null
+  return { differences: found, strayCheckpoint: isStray ? base.checkpoint : null }
 }
 
-function describe(found: Differences): string {
+/** Whether the workspace's newest checkpoint descends from this one. */
+async function isOfTheLine(daemon: Daemon, workspace: WorkspaceId, checkpoint: string): Promise<boolean> {
+  const ancestor = checkpointIdSchema.safeParse(checkpoint)
+  if (!ancestor.success) return false
+  return await daemon.gateway.isAncestor({ workspace, ancestor: ancestor.data, descendant: null })
+}
+
+function describe({ differences: found, strayCheckpoint }: Divergence): string {
   const parts = [
+    strayCheckpoint === null ? "" : `checkpoint ${strayCheckpoint}, which is not in the owner's line`,
     found.commits.length > 0 ? `${found.commits.length} commit(s)` : "",
     found.files.length > 0 ? `${found.files.length} file(s)` : "",
     found.branch === null ? "" : `branch ${found.branch}`,
@@ -246,8 +270,8 @@ export async function arrivingAt(
   daemon: Daemon,
   workspace: WorkspaceId,
   name: string,
-): Promise<{ directory: string; env: Readonly<Record<string, string>> }> {
+): Promise<{ workspace: WorkspaceId; directory: string; env: Readonly<Record<string, string>> }> {
   const place = daemon.store.place(workspace)
   const env = place?.env ?? daemon.ownEnvironment ?? {}
-  return { directory: await targetDirectory(daemon, workspace, name, EMPTY_LEG), env }
+  return { workspace, directory: await targetDirectory(daemon, workspace, name, EMPTY_LEG), env }
 }

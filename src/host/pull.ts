@@ -64,7 +64,7 @@ export async function pull(
   await checkDirectory(directory, manifest)
   const arriving = arrivingOf(daemon, view, manifest, request)
   const checked = await step(tally.steps, "check here", async () =>
-    preflightTarget(daemon, arriving, { directory, env: place.env }),
+    preflightTarget(daemon, arriving, { workspace: place.workspace, directory, env: place.env }),
   )
   tally.notices.push(...checked)
   if (request.dryRun)
