@@ -52,7 +52,7 @@ const firstQuestion = (home: OpencodeHome): unknown =>
 
 function filesWith(picture: Record<string, unknown>, changes: Readonly<Record<string, string>>): unknown {
   const files: Record<string, string> = { ...(picture["files"] as Record<string, string>) }
-  for (const [path, text] of Object.entries(changes)) files[path] = `file ${Bun.SHA256.hash(text, "hex")}`
+  for (const [path, text] of Object.entries(changes)) files[path] = `644 ${Bun.SHA256.hash(text, "hex")}`
   return files
 }
 
