@@ -1,7 +1,7 @@
 /** What tests of `src/checkpoint` share: a temporary world with a blob folder, and the moves as a host makes them. */
 import { chmod, mkdir, rm, symlink, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { applyCode } from "../../src/checkpoint/apply.ts"
+import { applyCode, bringBranches } from "../../src/checkpoint/apply.ts"
 import { backupCode } from "../../src/checkpoint/backup.ts"
 import { baseOf, recordBase } from "../../src/checkpoint/base.ts"
 import { captureCode } from "../../src/checkpoint/capture.ts"
@@ -120,6 +120,7 @@ export async function arrive(world: World, journey: Journey, to: string): Promis
   const backup = await backupCode({ ...common, atMs: Date.now() })
   await applyCode({ ...common, backup })
   await verifyCode(common)
+  await bringBranches(to, journey.code)
   await record(to, `cp${journey.checkpoints}`, journey.code)
   const problems = await cleanlinessOf(to, [world.scratch])
   if (problems.length > 0) throw new Error(`${to} is not clean after a move:\n${problems.join("\n")}`)
