@@ -8,7 +8,14 @@ import { AppError } from "../protocol/errors.ts"
 import type { Oid } from "../protocol/ids.ts"
 import type { CodePart, NestedPart, RepositoryPart } from "../protocol/manifest.ts"
 import { branchCommits, writeBranches } from "./branches.ts"
-import { moveCheckout, readCheckout, readDetails, type Details, type ReadCheckout } from "./checkout.ts"
+import {
+  moveCheckout,
+  readCheckout,
+  readDetails,
+  type Details,
+  type FromCheckout,
+  type ReadCheckout,
+} from "./checkout.ts"
 import type { ApplyRequest, PartBackup, Repository } from "./code.ts"
 import { fetchInto } from "./fetch.ts"
 import { withoutForeign } from "./foreign.ts"
@@ -23,6 +30,7 @@ import { requireWritableRefs, writeRefs, type RepositoryBackup } from "./refs.ts
 import { exists, openRepository, unsupportedState } from "./repository.ts"
 import { requireRoom } from "./room.ts"
 import { addStashes } from "./stash.ts"
+import { dropReadIndex, unchangedSince } from "./unchanged.ts"
 import { recordWritten } from "./verify.ts"
 
 /**
@@ -85,18 +93,42 @@ export async function writeRepository(
     await using scratch = await scratchFolder(request.scratch, "apply")
     const details = await readDetails(repository, code.stateTree)
     requireCarried(code, details)
-    const found = await readCheckout(repository, { scratch: scratch.path, keep: [code.worktreeTree] })
     const saved = backup.kind === "fresh" ? await emptyTree(repository) : backup.worktreeTree
-    const { checkout, foreign } = await withoutForeign(repository, found, [saved, code.worktreeTree], code.worktreeTree)
-    await saveUnseen(repository, checkout, { saved, code, backup, request })
-    const changes = await noteWritten(repository, checkout.worktreeTree, saved, code.worktreeTree)
-    await requireRoom(repository, changes, checkout.walked.folders)
+    const unchanged =
+      backup.kind === "fresh" ? null : await unchangedSince(repository, backup, { code, details }, scratch.path)
+    const { from, foreign } =
+      unchanged === null
+        ? await readForApply(repository, scratch.path, { saved, code, backup, request })
+        : { from: unchanged, foreign: new Set<string>() }
+    // Nothing was met: what a cut-off apply leaves from here on is nobody's file.
+    if (unchanged !== null && backup.kind === "repository")
+      await noteMet(repository, from.worktreeTree, backup, new Set())
+    const changes = await noteWritten(repository, from.worktreeTree, saved, code.worktreeTree)
+    await requireRoom(repository, changes, from.walked.folders)
     const { indexTree, worktreeTree } = code
-    const target = { indexTree, worktreeTree, details }
-    await moveCheckout(repository, checkout, target, { scratch: scratch.path, foreign, steps })
+    await moveCheckout(
+      repository,
+      from,
+      { indexTree, worktreeTree, details },
+      { scratch: scratch.path, foreign, steps },
+    )
     await writeRefs(repository, code, backup)
     await bring(repository, details, request)
+    if (backup.kind === "repository") await dropReadIndex(repository, backup.ref)
   })
+}
+
+/** Reads what lies here; what neither the backup nor the checkpoint has is saved first, and left where it is not in the way. */
+async function readForApply(
+  repository: Repository,
+  scratch: string,
+  known: Unseen,
+): Promise<{ readonly from: FromCheckout; readonly foreign: ReadonlySet<string> }> {
+  const target = known.code.worktreeTree
+  const found = await readCheckout(repository, { scratch, keep: [target] })
+  const { checkout, foreign } = await withoutForeign(repository, found, [known.saved, target], target)
+  await saveUnseen(repository, checkout, known)
+  return { from: checkout, foreign }
 }
 
 /** What lies beside HEAD, index and work tree. */

@@ -19,6 +19,7 @@ import { writeOperation } from "./operation.ts"
 import { readSetting, refsOf, restoreRefs, settingsOf, type RepositoryBackup } from "./refs.ts"
 import { exists, openRepository, unsupportedState } from "./repository.ts"
 import { listStashes, removeStashes } from "./stash.ts"
+import { dropReadIndex, keepReadIndex } from "./unchanged.ts"
 
 export interface BackupRequest {
   /** Missing, empty, or the top of a repository. */
@@ -104,6 +105,7 @@ async function backupRepository(
   const stashes = (await listStashes(repository)).map(({ oid }) => oid)
   const commit = await writeSaved(repository, checkout, { title: "decamp: backup", atMs, refs, nested: [...nested] })
   const ref = await writeNewRef(repository, `refs/decamp/backup/${refTime(atMs)}`, commit)
+  await keepReadIndex(repository, ref, checkout.place)
   await syncFolder(await privateFolder(join(await decampFolder(repository), "backup")))
   return {
     kind: "repository",
@@ -203,6 +205,7 @@ async function restoreRepository(
   await writeOperation(repository, details.operation)
   await dropArrivedStashes(repository, backup, code)
   await restoreBase(repository, backup.base)
+  await dropReadIndex(repository, backup.ref)
   return left
 }
 
@@ -316,6 +319,22 @@ async function arrivedRefs(repository: Repository, code: RepositoryPart): Promis
   return ["refs/stash", ...(operation?.refs.keys() ?? [])]
 }
 
+/** Whether a backup holds nothing that the checkpoint which its directory was at has not. */
+export function isSpare(backup: Backup): boolean {
+  return [backup, ...backup.nested.map((each) => each.backup)].every((part) => {
+    if (part.kind === "fresh") return true
+    const at = part.base?.code
+    return (
+      at !== undefined &&
+      at.head === part.head &&
+      at.branch === part.branch &&
+      at.indexTree === part.indexTree &&
+      at.worktreeTree === part.worktreeTree &&
+      at.stateTree === part.stateTree
+    )
+  })
+}
+
 /** Backups of this repository, newest first. */
 export async function listBackups(
   repository: Repository,
@@ -341,5 +360,6 @@ export async function dropBackup(backup: Backup): Promise<void> {
       await git(repository, ["update-ref", "-d", part.ref, part.commit])
     }
     await rm(metFile(repository, part.ref), { force: true })
+    await dropReadIndex(repository, part.ref)
   }
 }

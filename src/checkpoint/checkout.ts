@@ -44,6 +44,9 @@ export interface ReadCheckout extends ReadTrees {
   readonly otherStashes: readonly Stash[]
 }
 
+/** What must be known of a checkout to bring it to another state. */
+export type FromCheckout = Pick<ReadCheckout, "indexTree" | "worktreeTree" | "place" | "marks" | "walked">
+
 /** A state to be brought about. */
 export interface TargetCheckout {
   readonly indexTree: Oid
@@ -134,7 +137,7 @@ export interface Moving {
  */
 export async function moveCheckout(
   repository: Repository,
-  from: ReadCheckout,
+  from: FromCheckout,
   to: TargetCheckout,
   moving: Moving,
 ): Promise<void> {
@@ -167,7 +170,7 @@ export async function moveCheckout(
 /** @throws {AppError} no_space, not_writable; what git had written until then is taken back */
 async function moveFiles(
   repository: Repository,
-  from: ReadCheckout,
+  from: FromCheckout,
   to: TargetCheckout,
   changes: readonly RawChange[],
   removesFirst: boolean,
@@ -210,13 +213,13 @@ function lfsNotice({ pointers, reason }: Awaited<ReturnType<typeof checkoutLfs>>
     : `${many} arrived as pointers: their contents are on the LFS server (git lfs pull)`
 }
 
-function isSameIndex(from: ReadCheckout, to: TargetCheckout): boolean {
+function isSameIndex(from: FromCheckout, to: TargetCheckout): boolean {
   return from.indexTree === to.indexTree && JSON.stringify(from.marks) === JSON.stringify(to.details.marks)
 }
 
 async function moveIndex(
   repository: Repository,
-  from: ReadCheckout,
+  from: FromCheckout,
   to: TargetCheckout,
   { scratch, written }: { readonly scratch: string; readonly written: readonly string[] },
 ): Promise<void> {
@@ -240,7 +243,7 @@ async function moveIndex(
 async function refresh(
   repository: Repository,
   place: GitPlace,
-  from: ReadCheckout,
+  from: FromCheckout,
   to: TargetCheckout,
   written: readonly string[],
 ): Promise<void> {

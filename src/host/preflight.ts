@@ -248,7 +248,7 @@ export async function divergence(
 }
 
 /** Whether the workspace's newest checkpoint descends from this one. */
-async function isOfTheLine(daemon: Daemon, workspace: WorkspaceId, checkpoint: string): Promise<boolean> {
+export async function isOfTheLine(daemon: Daemon, workspace: WorkspaceId, checkpoint: string): Promise<boolean> {
   const ancestor = checkpointIdSchema.safeParse(checkpoint)
   if (!ancestor.success) return false
   return await daemon.gateway.isAncestor({ workspace, ancestor: ancestor.data, descendant: null })
