@@ -250,7 +250,8 @@ async function refresh(
   const attributes = [...from.walked.files.keys(), ...written].filter((path) => path.endsWith(".gitattributes"))
   const isFiltered = (await conversions(repository, attributes)) !== null
   if (isFiltered || written.length > MAX_REFRESHED) {
-    if (isFiltered) await forget(place, new Set(written))
+    const intended = new Set(to.details.marks.intentToAdd.map(({ path }) => path))
+    if (isFiltered) await forget(place, new Set(written.filter((path) => !intended.has(path))))
     await gitResult(place, ["update-index", "-q", "--refresh"])
     return
   }
@@ -263,7 +264,10 @@ async function refresh(
   await gitResult(place, args, { input })
 }
 
-/** Contents of Git LFS took the place of pointers: by their size alone git would call them changed. */
+/**
+ * Contents of Git LFS took the place of pointers: by their size alone git would call them changed. Not for entries of `git add -N`, which
+ * would lose their mark.
+ */
 async function forget(place: GitPlace, paths: ReadonlySet<string>): Promise<void> {
   const entries = (await listIndex(place)).filter(({ path, stage }) => stage === 0 && paths.has(path))
   const plain = entries.filter(({ skipsWorktree, isAssumedUnchanged }) => !skipsWorktree && !isAssumedUnchanged)

@@ -137,9 +137,11 @@ async function addAll(
   entries: readonly IndexEntry[],
   options: ReadOptions & Looking,
 ): Promise<readonly string[]> {
-  const assumed = entries.filter((entry) => entry.isAssumedUnchanged).map(({ path }) => path)
+  // Entries of an unmerged path bear no marks, and git takes none for them.
+  const merged = entries.filter(({ stage }) => stage === 0)
+  const assumed = merged.filter((entry) => entry.isAssumedUnchanged).map(({ path }) => path)
   // In a sparse checkout git shows no mark on a file that is there all the same; in the index it has one.
-  const skipped = entries.filter((entry) => entry.skipsWorktree || options.isSparse).map(({ path }) => path)
+  const skipped = merged.filter((entry) => entry.skipsWorktree || options.isSparse).map(({ path }) => path)
   // One call clears only the first kind it is told about.
   if (assumed.length > 0) {
     await git(place, ["update-index", "--no-assume-unchanged", "-z", "--stdin"], { input: joined(assumed) })
