@@ -21,14 +21,21 @@ export interface Context {
   say(text: string): void
 }
 
+/** A person sees what is waited for, and can end it; a script gets an answer that it can act on. */
+const SCRIPT_WAIT_MS = 30_000
+
 /** The part of every request that says who asks: a directory made absolute, and the variables that decide where stores lie. */
-export function callerOf(context: Context, directory?: string): { directory: string; env: Record<string, string> } {
+export function callerOf(
+  context: Context,
+  directory?: string,
+): { directory: string; env: Record<string, string>; busyWaitMs?: number } {
   const env: Record<string, string> = {}
   for (const name of CALLER_VARIABLES) {
     const value = context.env[name]
     if (value !== undefined) env[name] = value
   }
-  return { directory: resolve(context.cwd, directory ?? "."), env }
+  const caller = { directory: resolve(context.cwd, directory ?? "."), env }
+  return context.isJson ? { ...caller, busyWaitMs: SCRIPT_WAIT_MS } : caller
 }
 
 /** Prints an answer: the document with `--json`, else its text. */

@@ -4,6 +4,7 @@ import { privateFolder, scratchFolder } from "../lib/files.ts"
 import type { HostApi, UserApi } from "../client/gateway-client.ts"
 import type { HostFacts } from "../handoff/host.ts"
 import type { AgentRegistry } from "./agents.ts"
+import type { DirectoryLocks } from "./directory-locks.ts"
 import type { HostIdentity, HostStore } from "./store/host-store.ts"
 
 export interface Daemon {
@@ -21,6 +22,8 @@ export interface Daemon {
   readonly workFolder: string | null
   /** Environment of agents on a host without a user's command (local hosts); null on a laptop. */
   readonly ownEnvironment: Readonly<Record<string, string>> | null
+  /** One command at a time in a directory. */
+  readonly locks: DirectoryLocks
   readonly log: (message: string, facts?: Readonly<Record<string, unknown>>) => void
   readonly nowMs: () => number
 }

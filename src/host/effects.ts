@@ -1,7 +1,7 @@
 /** Each effect of the hand-off core as the I/O that it stands for. */
 import { rm } from "node:fs/promises"
 import { bringBranches } from "../checkpoint/apply.ts"
-import { backupCode, dropBackup } from "../checkpoint/backup.ts"
+import { backupCode, dropBackup, isSpare } from "../checkpoint/backup.ts"
 import { baseOf, recordBase } from "../checkpoint/base.ts"
 import { saveLeft } from "../checkpoint/left.ts"
 import { openRepository } from "../checkpoint/repository.ts"
@@ -16,9 +16,10 @@ import { checkpointIdSchema, type HandoffId, type WorkspaceId } from "../protoco
 import { scopeOf, waitForQuiet } from "./agents.ts"
 import { takeAndUpload, workspaceSpool, type Context } from "./checkpointing.ts"
 import { scratchOf, handoffFolder, type Daemon } from "./daemon.ts"
+import { placeToLock } from "./directory-locks.ts"
 import { fetchManifest, readHandoffManifest, saveHandoffManifest, saveKnownManifest } from "./manifests.ts"
 import { STOP_STEP } from "./move-output.ts"
-import { checkDisk, divergence } from "./preflight.ts"
+import { checkDisk, isOfTheLine } from "./preflight.ts"
 import type { Place } from "./store/host-store.ts"
 import { applyCheckpoint, isAbsentOrEmpty, restoreTarget, targetDirectory, undoFolder } from "./target-leg.ts"
 import { settle } from "./workspace.ts"
@@ -44,6 +45,8 @@ export async function carryOut(daemon: Daemon, journal: HostJournal, effect: Tod
 async function dispatch(daemon: Daemon, journal: HostJournal, effect: Todo, context: Context): Promise<Carried> {
   const { workspace } = journal
   refuseInterrupted(effect, context)
+  const alone = async (id: HandoffId, work: () => Promise<Carried>): Promise<Carried> =>
+    await inDirectory(daemon, placeOf(daemon, workspace, id), context, work)
   switch (effect.effect) {
     case "fence":
     case "lift":
@@ -52,15 +55,15 @@ async function dispatch(daemon: Daemon, journal: HostJournal, effect: Todo, cont
     case "drain":
       return await drain(daemon, workspace, effect, context)
     case "capture":
-      return await capture(daemon, workspace, effect, journal, context)
+      return await alone(effect.id, async () => await capture(daemon, workspace, effect, journal, context))
     case "send":
       return await send(daemon, workspace, effect, context)
     case "backup":
-      return await backup(daemon, effect.word, context)
+      return await alone(effect.word.id, async () => await backup(daemon, effect.word, context))
     case "apply":
-      return await apply(daemon, workspace, effect, context)
+      return await alone(effect.id, async () => await apply(daemon, workspace, effect, context))
     case "restore-backup":
-      return await restore(daemon, workspace, effect.id, context)
+      return await alone(effect.id, async () => await restore(daemon, workspace, effect.id, context))
     case "save-left":
       return await saveWhatIsLeft(daemon, workspace, effect)
     case "mark-handed-off":
@@ -74,6 +77,27 @@ async function dispatch(daemon: Daemon, journal: HostJournal, effect: Todo, cont
       })
       return NOTHING
   }
+}
+
+/** How long a step waits for the daemon of another HOME that works in the directory. */
+const LOCK_WAIT_MS = 60_000
+
+/** Keeps the daemons of other HOMEs out of the directory; within this one the runtime gives everybody a turn. */
+async function inDirectory(
+  daemon: Daemon,
+  place: Place | null,
+  { steps }: Context,
+  work: () => Promise<Carried>,
+): Promise<Carried> {
+  if (place === null) return await work()
+  const request = {
+    ...(await placeToLock(place.directory)),
+    command: "a step of decamp push --migrate or pull --migrate",
+    waitMs: LOCK_WAIT_MS,
+    signal: new AbortController().signal,
+    notice: (text: string) => steps({ type: "notice", text }),
+  }
+  return await daemon.locks.share(request, work)
 }
 
 /** Until `sealed` is sent a source leg can be broken off: the client then has it undone (advance.ts). */
@@ -239,7 +263,6 @@ async function backup(daemon: Daemon, word: StageWord, context: Context): Promis
     directory,
     manifest.blobs.reduce((sum, blob) => sum + blob.plainSize, 0),
   )
-  const isClean = (await divergence(daemon, workspace, directory, manifest.code)) === null
   await using scratch = await scratchOf(daemon, "backup")
   const saved = await backupCode({
     directory,
@@ -248,7 +271,9 @@ async function backup(daemon: Daemon, word: StageWord, context: Context): Promis
     scratch: scratch.path,
     steps: context.steps,
   })
-  daemon.store.saveLeg(id, { ...leg, directory, name, backup: saved, isBackupSpare: isClean })
+  const base = saved.kind === "repository" ? saved.base : null
+  const isBackupSpare = isSpare(saved) && (base === null || (await isOfTheLine(daemon, workspace, base.checkpoint)))
+  daemon.store.saveLeg(id, { ...leg, directory, name, backup: saved, isBackupSpare })
   const backupRef = saved.kind === "repository" ? saved.ref : "none"
   return completed({ event: "backed-up", word, backupRef })
 }

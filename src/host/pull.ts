@@ -20,8 +20,10 @@ import { needsOf, preflightTarget } from "./preflight.ts"
 import { finishMove } from "./push-away.ts"
 import { planPull } from "./plan.ts"
 import type { Runtime } from "./runtime.ts"
+import { alone } from "./states.ts"
 import { EMPTY_LEG, type Place } from "./store/host-store.ts"
 import { applyCheckpoint, isAbsentOrEmpty } from "./target-leg.ts"
+import { undoable } from "./unfinished.ts"
 import { locate, locateWorkspace, refuseOpenHandoff, refuseOtherWorkspace, settle, userGateway } from "./workspace.ts"
 
 /**
@@ -75,7 +77,7 @@ export async function pull(
     )
   if (request.migrate) return await pullHere(daemon, runtime, { view, place, request, tally, signal })
   if (manifest === null) throw new AppError("no_checkpoint", `workspace ${view.workspace.name} has no checkpoint yet`)
-  return await pullCode(daemon, view, place, manifest, tally)
+  return await alone(runtime, view.workspace.id, async () => await pullCode(daemon, view, place, manifest, tally))
 }
 
 /** Which workspace, and into which directory. */
@@ -192,7 +194,10 @@ async function pullHere(daemon: Daemon, runtime: Runtime, here: Here): Promise<M
 /** "Until the turns end", as a number on the wire: a day. */
 const WAIT_LONG_MS = 24 * 60 * 60_000
 
-/** The plain pull: newest code, no ownership. Whatever is overwritten was saved first. */
+/**
+ * The plain pull: newest code, no ownership. Whatever is overwritten was saved first, and a failure, or the end of this process, in the
+ * middle of it is undone.
+ */
 async function pullCode(
   daemon: Daemon,
   view: WorkspaceView,
@@ -201,35 +206,44 @@ async function pullCode(
   tally: Tally,
 ): Promise<MoveOutput> {
   const { steps } = tally
-  const base = (await isAbsentOrEmpty(place.directory)) ? null : await readBase(await openRepository(place.directory))
+  const { directory } = place
+  await refuseOvertaken(daemon, view, manifest)
+  const base = (await isAbsentOrEmpty(directory)) ? null : await readBase(await openRepository(directory))
   if (base?.checkpoint === manifest.checkpoint) {
     listStaying(view, manifest, tally)
-    return moveOutput({ result: "nothing_new", view, directory: place.directory }, tally)
+    return moveOutput({ result: "nothing_new", view, directory }, tally)
   }
   await using scratch = await scratchOf(daemon, "pull")
-  const backup = await backupCode({
-    directory: place.directory,
-    code: manifest.code,
-    atMs: daemon.nowMs(),
-    scratch: scratch.path,
-    steps,
-  })
+  const { code } = manifest
+  const backup = await backupCode({ directory, code, atMs: daemon.nowMs(), scratch: scratch.path, steps })
   if (backup.kind === "repository") tally.backups.push(backup.ref)
-  const arrived = await applyCheckpoint(daemon, {
-    place,
-    manifest,
-    access: "user",
-    undoDirectory: join(scratch.path, "undo"),
-    backup,
-    leaveSessions: true,
-    steps,
+  const change = { kind: "checkpoint", backup, code } as const
+  const arrived = await undoable(daemon, place.workspace, change, steps, async () => {
+    const applied = await applyCheckpoint(daemon, {
+      place,
+      manifest,
+      access: "user",
+      undoDirectory: join(scratch.path, "undo"),
+      backup,
+      leaveSessions: true,
+      steps,
+    })
+    await settleCopy(daemon, await openRepository(directory), place, manifest)
+    return applied
   })
-  const repository = await openRepository(place.directory)
-  await settleCopy(daemon, repository, place, manifest)
-  for (const text of await bringBranches(place.directory, manifest.code)) steps({ type: "notice", text })
+  for (const text of await bringBranches(directory, code)) steps({ type: "notice", text })
   listStaying(view, manifest, tally)
   tally.bytesReceived += arrived.bytesReceived
-  return moveOutput({ result: "done", view, directory: place.directory }, tally)
+  return moveOutput({ result: "done", view, directory }, tally)
+}
+
+/** While this command waited for its turn another one may have brought something newer here. */
+async function refuseOvertaken(daemon: Daemon, { workspace }: WorkspaceView, manifest: Manifest): Promise<void> {
+  const now = (await userGateway(daemon).workspace(workspace.id)).workspace
+  if (now.epoch === workspace.epoch && now.headCheckpoint === manifest.checkpoint) return
+  throw new AppError("busy", `workspace ${workspace.name} went on while this pull was being prepared`, {
+    hint: "nothing was changed: run the command again",
+  })
 }
 
 async function settleCopy(daemon: Daemon, repository: Repository, place: Place, manifest: Manifest): Promise<void> {

@@ -13,6 +13,7 @@ import { AppError, toAppError } from "../protocol/errors.ts"
 import { LOCAL_HOST_SOCKET, localHostSchema, type LocalHost } from "../protocol/local-host.ts"
 import { agentRegistry } from "./agents.ts"
 import type { Daemon } from "./daemon.ts"
+import { directoryLocks } from "./directory-locks.ts"
 import { localRoutes } from "./routes/local.ts"
 import { remoteRoutes } from "./routes/remote.ts"
 import { startRuntime, type Runtime } from "./runtime.ts"
@@ -232,6 +233,10 @@ function assemble(parts: Parts): Daemon & { identity: { name: string } } {
     stateFolder: parts.state,
     workFolder: parts.workFolder,
     ownEnvironment: parts.ownEnvironment,
+    locks: directoryLocks(
+      () => identity.name,
+      () => Date.now(),
+    ),
     log: parts.log,
     nowMs: () => Date.now(),
   }

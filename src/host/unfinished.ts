@@ -16,6 +16,7 @@ import { AppError, toAppError } from "../protocol/errors.ts"
 import { workspaceIdSchema, type WorkspaceId } from "../protocol/ids.ts"
 import { codePartSchema } from "../protocol/manifest.ts"
 import { scratchOf, workspaceFolder, type Daemon } from "./daemon.ts"
+import { placeToLock } from "./directory-locks.ts"
 import { isAbsentOrEmpty } from "./target-leg.ts"
 
 const changeSchema = z.discriminatedUnion("kind", [
@@ -30,6 +31,9 @@ const changeSchema = z.discriminatedUnion("kind", [
 export type Change = z.infer<typeof changeSchema>
 
 const recordSchema = z.object({ schema: z.literal(1), change: changeSchema })
+
+/** For the daemon of another HOME that works in the directory. */
+const LOCK_WAIT_MS = 20_000
 
 const fileOf = (daemon: Daemon, workspace: string): string => join(workspaceFolder(daemon, workspace), "change.json")
 
@@ -56,12 +60,25 @@ export async function undoable<T>(
     return done
   } catch (error) {
     const failure = toAppError(error)
-    // A saved state that can't be brought back is undone by who tried.
-    const said = change.kind === "saved" ? `${change.directory} is as it was` : await undo(daemon, change, steps)
-    await rm(file, { force: true })
     const { hint, details } = failure
+    const said = await undoNow(daemon, change, steps).catch((reason: unknown) => toAppError(reason))
+    if (said instanceof AppError) {
+      // The record stays: the next command here tries again before it does anything else.
+      const message = `${failure.message}; ${directoryOf(change)} could not be put back yet: ${said.message}`
+      throw new AppError(failure.code, message, { hint: said.hint ?? hint, details, cause: said })
+    }
+    await rm(file, { force: true })
     throw new AppError(failure.code, `${failure.message}; ${said}`, { hint, details, cause: error })
   }
+}
+
+async function undoNow(daemon: Daemon, change: Change, steps: StepListener): Promise<string> {
+  // A saved state that can't be brought back is undone by who tried.
+  return change.kind === "saved" ? `${change.directory} is as it was` : await undo(daemon, change, steps)
+}
+
+function directoryOf(change: Change): string {
+  return change.kind === "checkpoint" ? change.backup.directory : change.directory
 }
 
 /** Puts a directory back and says so. */
@@ -113,33 +130,58 @@ async function setAside(daemon: Daemon, directory: string): Promise<string> {
 }
 
 /**
- * Puts every directory back that a process before this one left half changed. Before anything else is asked of this one.
+ * Puts directories back that a process before this one left half changed, or that could not be put back at once: before anything else is
+ * done there.
+ * @param directory only this one; null: every one
+ * @returns what a person should read, a sentence for each
  * @throws {AppError} what keeps a directory from being put back; it is tried again the next time
  */
 export async function undoUnfinished(
   daemon: Daemon,
-  alone: (workspace: WorkspaceId, work: () => Promise<void>) => Promise<void>,
-): Promise<void> {
+  directory: string | null,
+  alone: (workspace: WorkspaceId, work: () => Promise<string | null>) => Promise<string | null>,
+): Promise<readonly string[]> {
+  const said: string[] = []
   for (const name of await namesIn(join(daemon.stateFolder, "workspaces"))) {
     const workspace = workspaceIdSchema.safeParse(name)
-    if (!workspace.success || (await readTextIfExists(fileOf(daemon, name))) === null) continue
-    await alone(workspace.data, async () => await undoOne(daemon, workspace.data))
+    if (!workspace.success) continue
+    const change = await changeIn(fileOf(daemon, name))
+    if (change === null || (directory !== null && directoryOf(change) !== directory)) continue
+    const request = {
+      ...(await placeToLock(directoryOf(change))),
+      command: "decamp (it puts back what was cut off)",
+      waitMs: LOCK_WAIT_MS,
+      signal: new AbortController().signal,
+      notice: () => {},
+    }
+    const words = await alone(
+      workspace.data,
+      async () => await daemon.locks.share(request, async () => await undoOne(daemon, workspace.data)),
+    )
+    if (words !== null) said.push(words)
   }
+  return said
 }
 
-async function undoOne(daemon: Daemon, workspace: WorkspaceId): Promise<void> {
+async function undoOne(daemon: Daemon, workspace: WorkspaceId): Promise<string | null> {
   const file = fileOf(daemon, workspace)
-  const text = await readTextIfExists(file)
-  if (text === null) return
-  const change = changeOf(text, file)
+  const change = await changeIn(file)
+  if (change === null) return null
+  let said: string | null = null
   try {
-    const said = await undo(daemon, change, () => {})
-    daemon.log("a change that was cut off is undone", { workspace, said })
+    said = `an earlier command was cut off in ${directoryOf(change)} and is undone: ${await undo(daemon, change, () => {})}`
+    daemon.log(said, { workspace })
   } catch (error) {
     // Somebody removed the directory: nothing is left to put back.
     if (toAppError(error).code !== "not_a_repository") throw error
   }
   await rm(file, { force: true })
+  return said
+}
+
+async function changeIn(file: string): Promise<Change | null> {
+  const text = await readTextIfExists(file)
+  return text === null ? null : changeOf(text, file)
 }
 
 function changeOf(text: string, file: string): Change {

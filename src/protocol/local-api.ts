@@ -42,6 +42,8 @@ export const callerSchema = z.object({
   /** Absolute path: the current directory, or DIR made absolute. */
   directory: z.string().min(1),
   env: z.record(z.string(), z.string()),
+  /** How long to wait while another command works in the directory, ms; absent: until it has ended. */
+  busyWaitMs: z.int().nonnegative().optional(),
 })
 
 export const helloSchema = z.object({

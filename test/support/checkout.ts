@@ -368,7 +368,7 @@ export async function refsOutsideDecamp(directory: string): Promise<string> {
 const GIT_ENTRY =
   /^(HEAD|ORIG_HEAD|FETCH_HEAD|COMMIT_EDITMSG|MERGE_RR|config|config\.worktree|description|hooks|info|objects|refs|index|packed-refs|logs|branches|modules|worktrees|lfs|rr-cache|gitdir|commondir|locked|shallow|sharedindex\.[0-9a-f]+|decamp)$/
 /** What decamp may leave there: docs/formats/manifest.md. */
-const DECAMP_ENTRY = /^(base\.json|workspace\.json|backup|backup\/[^/]+\.met)$/
+const DECAMP_ENTRY = /^(base\.json|workspace\.json|lock|backup|backup\/[^/]+\.met)$/
 const DECAMP_REF = /^refs\/decamp\/(base|backup\/[^/]+|left\/[^/]+|worktrees\/[^/]+\/base)$/
 
 export interface CleanlinessOptions {

@@ -22,6 +22,8 @@ import {
 import { DECAMP_VERSION, OUTPUT_SCHEMA, PROTOCOL_VERSION } from "../../protocol/version.ts"
 import type { Daemon } from "../daemon.ts"
 import { diff, log, prune } from "../history.ts"
+import { inTurn, NEVER, type WorkingCommand } from "../in-turn.ts"
+import { placeToLock } from "../directory-locks.ts"
 import { newTally, type Tally } from "../move-output.ts"
 import { pull } from "../pull.ts"
 import { push } from "../push.ts"
@@ -73,22 +75,25 @@ export function localRoutes(routes: LocalRoutes): Hono {
       isBusy: active.size > 0 || routes.isBusy(),
     }),
   )
-  const undone = undoneFirst(routes)
+  const said: string[] = []
+  const undone = undoneFirst(routes, said)
   app.use(async (context, next) => {
     // Stopping has to be possible whatever is the matter.
     if (context.req.path !== "/local/stop") await undone()
     await next()
   })
-  moveRoutes(app, routes, active)
-  questionRoutes(app, routes)
+  moveRoutes(routes, movingOn(app, routes, active, said))
+  questionRoutes(app, routes, said)
   return app
 }
 
 /** Before the first command that this daemon carries out, what an earlier one left half done is put back; until that works, none is. */
-function undoneFirst({ daemon, runtime }: LocalRoutes): () => Promise<void> {
+function undoneFirst({ daemon, runtime }: LocalRoutes, said: string[]): () => Promise<void> {
   let done: Promise<void> | null = null
   return async () => {
-    done ??= undoUnfinished(daemon, async (workspace, work) => await alone(runtime, workspace, work))
+    done ??= undoUnfinished(daemon, null, async (workspace, work) => await alone(runtime, workspace, work)).then(
+      (words) => void said.push(...words),
+    )
     try {
       await done
     } catch (error) {
@@ -98,20 +103,28 @@ function undoneFirst({ daemon, runtime }: LocalRoutes): () => Promise<void> {
   }
 }
 
-function moveRoutes(app: Hono, { daemon, runtime }: LocalRoutes, active: Set<symbol>): void {
-  const moving = <T>(
-    path: string,
-    schema: z.ZodType<T>,
-    work: (request: T, tally: Tally, signal: AbortSignal) => Promise<unknown>,
-  ): void => {
+type Moving = <T>(
+  path: string,
+  schema: z.ZodType<T>,
+  work: (request: T, tally: Tally, signal: AbortSignal) => Promise<unknown>,
+  /** What it does in which directory; absent: it is a step of a hand-off. */
+  working?: (request: T) => WorkingCommand | null,
+) => void
+
+/** @param said what was undone and nobody has been told yet */
+function movingOn(app: Hono, routes: LocalRoutes, active: Set<symbol>, said: string[]): Moving {
+  const { daemon } = routes
+  return (path, schema, work, working = () => null) => {
     app.post(path, async (context) => {
       const request = parsed(schema, await context.req.json().catch(() => null), path)
       const mine = Symbol(path)
       active.add(mine)
       return streamAnswer(
         async (listener: StepListener, signal) => {
+          const tally = newTally(listener, daemon.nowMs)
+          tally.notices.push(...said.splice(0))
           try {
-            return await work(request, newTally(listener, daemon.nowMs), signal)
+            return await inTurn(routes, working(request), tally, signal, async () => await work(request, tally, signal))
           } finally {
             active.delete(mine)
           }
@@ -120,15 +133,20 @@ function moveRoutes(app: Hono, { daemon, runtime }: LocalRoutes, active: Set<sym
       )
     })
   }
+}
+
+function moveRoutes({ daemon, runtime }: LocalRoutes, moving: Moving): void {
   moving(
     "/local/push",
     pushRequestSchema,
     async (request, tally, signal) => await push(daemon, runtime, request, tally, signal),
+    (request) => (request.migrate ? null : { ...request, command: "decamp push" }),
   )
   moving(
     "/local/pull",
     pullRequestSchema,
     async (request, tally, signal) => await pull(daemon, runtime, request, tally, signal),
+    (request) => (request.migrate ? null : { ...request, command: "decamp pull" }),
   )
   moving(
     "/local/continue",
@@ -145,24 +163,43 @@ function moveRoutes(app: Hono, { daemon, runtime }: LocalRoutes, active: Set<sym
     reclaimLocalRequestSchema,
     async (request, tally, signal) => await reclaim(daemon, runtime, request, tally, signal),
   )
-  moving("/local/diff", diffRequestSchema, async (request, tally) => await diff(daemon, runtime, request, tally))
+  moving(
+    "/local/diff",
+    diffRequestSchema,
+    async (request, tally) => await diff(daemon, runtime, request, tally),
+    (request) => ({ ...request, command: "decamp diff" }),
+  )
   moving(
     "/local/restore",
     restoreRequestSchema,
     async (request, tally, signal) => await restore(daemon, runtime, request, tally, signal),
+    (request) => ({ ...request, command: "decamp restore" }),
   )
 }
 
-function questionRoutes(app: Hono, routes: LocalRoutes): void {
+/** A question that is not streamed is given up by who asks after 30 s. */
+const QUESTION_WAIT_MS = 20_000
+
+function questionRoutes(app: Hono, routes: LocalRoutes, said: string[]): void {
   const { daemon } = routes
   const asking = <T>(path: string, schema: z.ZodType<T>, work: (request: T) => Promise<object>): void => {
     app.post(path, async (context) =>
       context.json(await work(parsed(schema, await context.req.json().catch(() => null), path))),
     )
   }
-  asking("/local/status", workspaceRequestSchema, async (request) => await status(daemon, request))
+  asking("/local/status", workspaceRequestSchema, async (request) => {
+    const answer = await status(daemon, request)
+    const running = daemon.locks.holder((await placeToLock(request.directory)).directory)
+    const now =
+      running === null ? [] : [`${running.command} works here since ${new Date(running.sinceMs).toISOString()}`]
+    return { ...answer, notices: [...said.splice(0), ...now, ...answer.notices] }
+  })
   asking("/local/log", workspaceRequestSchema, async (request) => await log(daemon, request))
-  asking("/local/prune", pruneRequestSchema, async (request) => await prune(daemon, request))
+  asking("/local/prune", pruneRequestSchema, async (request) => {
+    const working = { ...request, command: "decamp prune", busyWaitMs: QUESTION_WAIT_MS }
+    const tally = newTally(() => {}, daemon.nowMs)
+    return await inTurn(routes, working, tally, NEVER, async () => await prune(daemon, request))
+  })
   asking("/local/sessions", workspaceRequestSchema, async (request) => await sessions(daemon, request))
   asking("/local/sessions/export", sessionExportRequestSchema, async (request) => await exportSession(daemon, request))
   asking("/local/sessions/import", sessionImportRequestSchema, async (request) => await importSession(daemon, request))
