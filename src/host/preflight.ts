@@ -223,7 +223,7 @@ async function refuseDiverged(daemon: Daemon, workspace: WorkspaceId, directory:
 }
 
 /** What would be overwritten. */
-export interface Divergence {
+interface Divergence {
   /** Since the checkpoint that the directory is at. */
   readonly differences: Differences
   /** That checkpoint, when the workspace's newest one does not descend from it: what it holds would be lost from here, too. */
@@ -231,7 +231,7 @@ export interface Divergence {
 }
 
 /** What would be overwritten, or null when nothing would: then an apply is a fast-forward. */
-export async function divergence(
+async function divergence(
   daemon: Daemon,
   workspace: WorkspaceId,
   directory: string,
