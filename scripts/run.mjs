@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// demo | test | build | check | bench | torture | soak: installs what is missing, then runs it with the pinned Bun. Plain Node >= 20.
+// demo | test | build | check | bench | torture | soak | large: installs what is missing, then runs it with the pinned Bun. Plain Node >= 20.
 import { spawn, spawnSync } from "node:child_process"
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -22,6 +22,7 @@ const ACTIONS = {
   bench: async (args) => await withBinary("test/bench/bench.ts", args),
   torture: async (args) => await script("test/model/torture.ts", args),
   soak: async (args) => await script("test/round-trip/soak.ts", args),
+  large: async (args) => await script("test/large/large.ts", args),
 }
 
 /** Starts a program with our terminal and answers its exit code; 128 + n after a signal, as a shell does. */
