@@ -54,6 +54,9 @@ export function newProgress(context: Context, isEmbedded: boolean): Progress {
       case "notice":
         screen.line(`  ${event.text}`)
         return
+      case "waiting":
+        screen.say(event.text)
+        return
       case "left":
         if (hasSaidLeft) return
         hasSaidLeft = true
@@ -88,6 +91,8 @@ function stateLines(state: string, isFirst: boolean, isEmbedded: boolean): strin
 function newScreen(context: Context): {
   draw(text: string, now: boolean): void
   line(text: string): void
+  /** A line for everybody. */
+  say(text: string): void
   clear(): void
 } {
   let isDrawn = false
@@ -103,6 +108,10 @@ function newScreen(context: Context): {
       drawnAtMs = Date.now()
       context.say(`${ERASE}${oneLine(text)}`)
       isDrawn = true
+    },
+    say(text) {
+      clear()
+      context.say(`${oneLine(text)}\n`)
     },
     line(text) {
       if (!context.isWatched) return

@@ -95,7 +95,7 @@ async function inDirectory(
     command: "a step of decamp push --migrate or pull --migrate",
     waitMs: LOCK_WAIT_MS,
     signal: new AbortController().signal,
-    notice: (text: string) => steps({ type: "notice", text }),
+    notice: (text: string) => steps({ type: "waiting", text }),
   }
   return await daemon.locks.share(request, work)
 }

@@ -40,7 +40,7 @@ export async function inTurn<T>(
     command: working.command,
     waitMs: working.busyWaitMs ?? null,
     signal,
-    notice: (text: string) => tally.steps({ type: "notice", text }),
+    notice: (text: string) => tally.steps({ type: "waiting", text }),
   }
   return await daemon.locks.hold(request, async () => {
     const queued = async (workspace: Parameters<typeof alone>[1], undoing: () => Promise<string | null>) =>

@@ -72,6 +72,7 @@ function record(tally: Tally, event: StepEvent, nowMs: () => number): void {
       tally.notices.push(`what was in the way on ${event.host} is saved under ${event.ref}`)
       return
     case "notice":
+    case "waiting":
     case "progress":
       return
   }
