@@ -75,7 +75,7 @@ async function captureRepository(
       "capture code",
       async () => await readState(repository, before, { ...request, scratch: scratch.path }, apart),
     ),
-    usablePrevious(before, apart),
+    usablePrevious(repository, before, apart),
   ])
   const { checkout, surroundings } = state
   const [chain, lfs, notTravelling] = await Promise.all([
@@ -221,15 +221,26 @@ function isSame(left: Omit<SnapshotFacts, "previous">, right: Omit<SnapshotFacts
  * The previous checkpoint when a thin pack may build on it: all its objects are here and its snapshot commit, made again from the
  * manifest's facts, is the one the store has. Otherwise null, which means a full pack: never a failure.
  */
-async function usablePrevious(previous: RepositoryPart | null, apart: GitPlace): Promise<RepositoryPart | null> {
+async function usablePrevious(
+  repository: Repository,
+  previous: RepositoryPart | null,
+  apart: GitPlace,
+): Promise<RepositoryPart | null> {
   if (previous === null) return null
   const facts = factsOf(previous)
-  if (!(await hasObjectsOf(apart, facts))) return null
+  if (!(await isKeptHere(repository, previous)) && !(await hasObjectsOf(apart, facts))) return null
   const made = await writeSnapshot(apart, facts)
   if (made === previous.snapshot) return previous
   // A snapshot that can't be made again serves when it is still here as it was.
   const isHere = (await gitResult(apart, ["cat-file", "-e", previous.snapshot])).exitCode === 0
   return isHere ? previous : null
+}
+
+/** The checkpoint that this directory is at, with nothing but what HEAD and `refs/decamp/base` keep: git has not thrown it away. */
+async function isKeptHere(repository: Repository, previous: RepositoryPart): Promise<boolean> {
+  const base = await readBase(repository)
+  const { snapshot, head, carried, upstream } = previous
+  return base?.code.snapshot === snapshot && head === repository.head && carried.length === 0 && upstream === null
 }
 
 /** Size and id that a pack would have in the store, without storing it. */

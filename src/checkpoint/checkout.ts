@@ -1,5 +1,6 @@
 /** The whole state of one checkout: read into trees, and brought from one to another. */
 import { rm } from "node:fs/promises"
+import { join } from "node:path"
 import { namedDiskError } from "../lib/disk-errors.ts"
 import type { StepListener } from "../lib/steps.ts"
 import { toAppError } from "../protocol/errors.ts"
@@ -7,8 +8,8 @@ import type { Oid } from "../protocol/ids.ts"
 import { branchCommits, branchFiles, parseBranches, readBranches, type Branches } from "./branches.ts"
 import type { Repository } from "./code.ts"
 import { conversions } from "./conversion.ts"
-import { git, gitFailure, gitResult, type GitPlace } from "./git.ts"
-import { installIndex } from "./index-file.ts"
+import { git, gitFailure, gitRecords, gitResult, type GitPlace } from "./git.ts"
+import { copyIndex, installIndex } from "./index-file.ts"
 import { checkoutLfs } from "./lfs.ts"
 import { listIndex, marksFiles, parseMarks, placeholders, setMarks, type Marks } from "./marks.ts"
 import { absoluteOf, applyModes, modesFiles, modesOf, openFolders, parseModes, type Modes } from "./modes.ts"
@@ -160,6 +161,8 @@ export async function moveCheckout(
     submodules: changes.filter(({ newMode }) => newMode === "160000").map(({ path }) => path),
     before: from.walked,
     foreign: moving.foreign,
+    ownFolders: async () =>
+      new Set(await gitRecords(repository, ["ls-tree", "-r", "-d", "-z", "--name-only", to.worktreeTree])),
   })
   await writeSparse(repository, to.details.sparse)
   if (changes.length > 0 || !isSameIndex(from, to)) {
@@ -223,8 +226,9 @@ async function moveIndex(
   to: TargetCheckout,
   { scratch, written }: { readonly scratch: string; readonly written: readonly string[] },
 ): Promise<void> {
-  await git(from.place, ["read-tree", "-i", "-m", to.indexTree])
-  const place: GitPlace = { gitDir: repository.gitDir, topLevel: repository.topLevel, index: from.place.index }
+  const place = { gitDir: repository.gitDir, topLevel: repository.topLevel, index: from.place.index }
+  if (isUnmarked(from.marks)) await changeIndex(repository, place, from.indexTree, to.indexTree)
+  else await git(from.place, ["read-tree", "-i", "-m", to.indexTree])
   await setMarks(place, to.details.marks, await placeholders(scratch))
   await refresh(repository, place, from, to, written)
   try {
@@ -234,6 +238,25 @@ async function moveIndex(
     const { code } = toAppError(namedDiskError(error))
     if (code !== "no_space" || !isSameIndex(from, to)) throw error
   }
+}
+
+function isUnmarked(marks: Marks): boolean {
+  return Object.values(marks).every((entries) => entries.length === 0)
+}
+
+/** The user's index with the entries that are other ones: all else, and git's notes of it, stay. */
+async function changeIndex(repository: Repository, place: GitPlace & { readonly index: string }, from: Oid, to: Oid) {
+  await rm(place.index, { force: true })
+  await copyIndex(join(repository.gitDir, "index"), place.index)
+  const changes = from === to ? [] : await rawChanges(repository, ["diff-tree", from, to])
+  const gone = changes.filter(({ status }) => status === "D")
+  const lines = [
+    ...gone.map(({ path, oldOid }) => `0 ${"0".repeat(oldOid.length)}\t${path}\0`),
+    ...changes
+      .filter(({ status }) => status !== "D")
+      .map(({ newMode, newOid, path }) => `${newMode} ${newOid}\t${path}\0`),
+  ]
+  if (lines.length > 0) await git(place, ["update-index", "-z", "--index-info"], { input: lines.join("") })
 }
 
 /**

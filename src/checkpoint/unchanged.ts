@@ -11,6 +11,7 @@ import { copyIndex } from "./index-file.ts"
 import { keptFiles } from "./kept.ts"
 import { NO_MARKS } from "./marks.ts"
 import { lookAt, NOTHING_WALKED, type Modes } from "./modes.ts"
+import { rawChanges } from "./raw-changes.ts"
 import type { RepositoryBackup } from "./refs.ts"
 import { exists } from "./repository.ts"
 import { openShadow } from "./shadow.ts"
@@ -52,12 +53,13 @@ export async function unchangedSince(
     copyIndex(join(repository.gitDir, "index"), staged),
   ])
   const place = { ...shadow, index }
-  const [changed, others, indexTree, inTheWay, attributes] = await Promise.all([
+  const [changed, others, indexTree, inTheWay, attributes, moving] = await Promise.all([
     gitRecords(place, ["diff-files", "--name-only", "-z", "--ignore-submodules=all"]),
     gitRecords(place, ["ls-files", "--others", "--exclude-standard", "-z"]),
     gitOid({ gitDir: repository.gitDir, topLevel: repository.topLevel, index: staged }, ["write-tree"]),
     keptFiles(place, repository, [target.code.worktreeTree]),
     gitRecords(place, ["ls-files", "-z", "--", ":(glob)**/.gitattributes"]),
+    rawChanges(repository, ["diff-tree", backup.worktreeTree, target.code.worktreeTree]),
   ])
   // Repositories of their own are told with a slash; they are looked at by themselves.
   const isNew = others.some((path) => !path.endsWith("/"))
@@ -69,7 +71,7 @@ export async function unchangedSince(
     worktreeTree: backup.worktreeTree,
     place,
     marks: NO_MARKS,
-    walked: lookAt(walked, repository.topLevel, [...paths, ...attributes]),
+    walked: lookAt(walked, repository.topLevel, [...paths, ...attributes, ...moving.map(({ path }) => path)]),
   }
 }
 
