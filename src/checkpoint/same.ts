@@ -12,7 +12,7 @@ import { gitOid, gitRecords, type GitPlace } from "./git.ts"
 import { copyIndex } from "./index-file.ts"
 import { dropUnmerged, intendedEntries, listIndex, marksOf, type IndexEntry } from "./marks.ts"
 import { absoluteOf } from "./modes.ts"
-import { isSameOperation, readOperation } from "./operation.ts"
+import { isSameOperation, readOperation, type Operation } from "./operation.ts"
 import { rawChanges } from "./raw-changes.ts"
 import { readSparse, rulesOf } from "./sparse.ts"
 import { listStashes } from "./stash.ts"
@@ -169,9 +169,15 @@ async function differentState(repository: Repository, wanted: Details): Promise<
     wanted.stashes.length === 0 ? [] : listStashes(repository),
   ])
   const found: Deviations["state"][number][] = []
-  if (!isSameOperation(wanted.operation, operation)) found.push("operation in progress")
+  if (!isSameOperation(wanted.operation, asFarAs(wanted.operation, operation))) found.push("operation in progress")
   if (rulesOf(wanted.sparse) !== rulesOf(sparse)) found.push("sparse checkout")
   const here = new Set(stashes.map(({ oid }) => oid))
   if (wanted.stashes.some(({ oid }) => !here.has(oid))) found.push("stash list")
   return found
+}
+
+/** ORIG_HEAD may lie there from before; it belongs to an operation that has one. */
+function asFarAs(wanted: Operation | null, found: Operation | null): Operation | null {
+  if (wanted === null || found === null || wanted.files.has("ORIG_HEAD")) return found
+  return { ...found, files: new Map([...found.files].filter(([name]) => name !== "ORIG_HEAD")) }
 }
