@@ -1,6 +1,7 @@
 /**
  * `npm run bench [-- --quick] [--minutes N]`: the figures of docs/bench, with the baseline on the same data in the same run. `--quick` has
- * neither the baseline nor repetitions and writes nothing; `--minutes` repeats the rounds of the code until that much time has passed.
+ * neither the baseline nor repetitions and writes nothing; `--minutes` repeats the rounds of the code until that much time has passed;
+ * `--code` runs only `src/checkpoint` beside git, rsync, unison and restic (docs/bench/code.md), in less than two minutes.
  * Ends non-zero when a target is missed.
  */
 import { mkdir, readFile, writeFile } from "node:fs/promises"
@@ -10,22 +11,27 @@ import { parseArgs } from "node:util"
 import { run } from "../../src/lib/process.ts"
 import { requireTestAgents } from "../support/agents.ts"
 import { BINARY } from "../support/world.ts"
+import { benchCheckpoint, type CheckpointFigures } from "./bench-checkpoint.ts"
 import { benchCode } from "./bench-code.ts"
 import { benchSessions } from "./bench-sessions.ts"
 import { benchSmall, type SmallFigures } from "./bench-small.ts"
 import { median, timed, type Peaks } from "./measure.ts"
+import { checkpointRows, codeReadme, FOOTNOTES } from "./report-checkpoint.ts"
 import { machineOf, readmeOf, rowsOf, tableOf, type About, type Figures } from "./report.ts"
 
 const ROOT = join(import.meta.dir, "../..")
 const ROUNDS = 7
+const CODE_ROUNDS = 7
 const SMALL_RUNS = 3
 const STARTS = 20
+const OPTIONS = { quick: { type: "boolean" }, minutes: { type: "string" }, code: { type: "boolean" } } as const
 
 async function main(): Promise<number> {
   const startedAtMs = Date.now()
   const loadBefore = loadavg()[0] ?? 0
-  const { values } = parseArgs({ options: { quick: { type: "boolean" }, minutes: { type: "string" } } })
+  const { values } = parseArgs({ options: OPTIONS })
   const quick = values.quick === true
+  if (values.code === true) return await codeAlone(startedAtMs, loadBefore, quick)
   const untilMs = startedAtMs + Number(values.minutes ?? 0) * 60_000
   const peaks: Peaks = new Map()
   say("decamp --version, git --version")
@@ -38,19 +44,38 @@ async function main(): Promise<number> {
   const small: SmallFigures[] = []
   for (let number = 0; number < (quick ? 1 : SMALL_RUNS); number += 1) small.push(await benchSmall({ quick }, peaks))
 
+  say("src/checkpoint alone, beside git, rsync, unison and restic")
+  const checkpoint = await benchCheckpoint({ rounds: quick ? 2 : CODE_ROUNDS })
   const figures: Figures = { code, sessions, small, peaks: Object.fromEntries(peaks), version }
-  const rows = rowsOf(figures)
+  const rows = [...rowsOf(figures), ...checkpointRows(checkpoint)]
   console.log(tableOf(rows))
-  const about: About = {
+  const about = { ...(await aboutNow(startedAtMs, loadBefore)), versions: await versions() }
+  if (!quick) {
+    await write(figures, about)
+    await writeCode(checkpoint, about)
+  }
+  return rows.some((row) => row.isMet === false) ? 1 : 0
+}
+
+/** Only the figures of `src/checkpoint`. */
+async function codeAlone(startedAtMs: number, loadBefore: number, quick: boolean): Promise<number> {
+  const figures = await benchCheckpoint({ rounds: quick ? 2 : CODE_ROUNDS })
+  for (const reason of figures.reasons) say(reason)
+  const rows = checkpointRows(figures)
+  console.log(`${tableOf(rows)}\n\n${FOOTNOTES}`)
+  if (!quick) await writeCode(figures, await aboutNow(startedAtMs, loadBefore))
+  return rows.some((row) => row.isMet === false) ? 1 : 0
+}
+
+async function aboutNow(startedAtMs: number, loadBefore: number): Promise<About> {
+  return {
     date: new Date(startedAtMs).toISOString().slice(0, 10),
     commit: await commitOf(),
     command: ["npm run bench", ...(process.argv.length > 2 ? ["--", ...process.argv.slice(2)] : [])].join(" "),
-    versions: await versions(),
+    versions: { bun: Bun.version, git: await gitVersion() },
     load: [loadBefore, loadavg()[0] ?? 0],
     tookSeconds: Math.round((Date.now() - startedAtMs) / 1000),
   }
-  if (!quick) await write(figures, about)
-  return rows.some((row) => row.isMet === false) ? 1 : 0
 }
 
 function say(text: string): void {
@@ -83,11 +108,21 @@ async function commitOf(): Promise<string> {
 }
 
 async function versions(): Promise<Record<string, string>> {
-  const env = { PATH: process.env["PATH"] ?? "" }
-  const git = new TextDecoder().decode((await run(["git", "--version"], { env })).stdout).trim()
   const { bin } = await requireTestAgents()
   const agent = JSON.parse(await readFile(join(bin, "../opencode-ai/package.json"), "utf8")) as { version: string }
-  return { bun: Bun.version, git: git.replace("git version ", ""), opencode: agent.version }
+  return { bun: Bun.version, git: await gitVersion(), opencode: agent.version }
+}
+
+async function gitVersion(): Promise<string> {
+  const { stdout } = await run(["git", "--version"], { env: { PATH: process.env["PATH"] ?? "" } })
+  return new TextDecoder().decode(stdout).trim().replace("git version ", "")
+}
+
+async function writeCode(figures: CheckpointFigures, about: About): Promise<void> {
+  const folder = join(ROOT, "docs/bench")
+  await mkdir(folder, { recursive: true })
+  await writeFile(join(folder, "code.md"), codeReadme(figures, about))
+  await writeFile(join(folder, "code.json"), `${JSON.stringify({ about, figures }, null, 2)}\n`)
 }
 
 async function write(figures: Figures, about: About): Promise<void> {

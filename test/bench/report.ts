@@ -164,7 +164,7 @@ function ownRows({ peaks, version }: Figures): Row[] {
   ]
 }
 
-function compared(
+export function compared(
   what: string,
   ours: number | null,
   baseline: number | null,
@@ -189,11 +189,11 @@ function ratioText(ratio: number): string {
   return `1/${part < 10 ? Number(part.toFixed(2)) : Math.round(part)}`
 }
 
-function ms(value: number): string {
+export function ms(value: number): string {
   return value < 10_000 ? `${value.toFixed(0)} ms` : `${(value / 1000).toFixed(1)} s`
 }
 
-function bytes(value: number): string {
+export function bytes(value: number): string {
   if (value < 1_000_000) return `${(value / 1000).toFixed(0)} KB`
   return `${(value / 1_000_000).toFixed(value < 10_000_000 ? 1 : 0)} MB`
 }
