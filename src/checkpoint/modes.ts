@@ -1,5 +1,5 @@
 /** Permission bits of files and folders, and empty folders: what a git tree has no place for. */
-import { lstatSync, readdirSync } from "node:fs"
+import { chmodSync, lstatSync, readdirSync } from "node:fs"
 import { chmod, mkdir, rmdir } from "node:fs/promises"
 import { z } from "zod"
 import { isMissing } from "../lib/files.ts"
@@ -8,6 +8,8 @@ import type { StateFiles } from "./state.ts"
 
 /** Folders that are read before others have a turn: about 2 ms. */
 const FOLDERS_AT_ONCE = 100
+/** Files whose bits are set before others have a turn. */
+const FILES_AT_ONCE = 500
 const PERMISSIONS = 0o777
 
 /** What lies on disk, without ignored and nested folders. Paths are byte paths; "" is the top. */
@@ -242,16 +244,19 @@ export async function applyModes(topLevel: string, modes: Modes, written: Writte
       if (wanted.has(each) || !(await removeEmpty(absoluteOf(topLevel, each)))) break
     }
   }
+  let count = 0
   for (const [path, kind] of written.files) {
-    await setMode(absoluteOf(topLevel, path), others.get(path) ?? (kind === "exec" ? modes.exec : modes.file), "file")
+    count += 1
+    if (count % FILES_AT_ONCE === 0) await Bun.sleep(0)
+    setMode(absoluteOf(topLevel, path), others.get(path) ?? (kind === "exec" ? modes.exec : modes.file), "file")
   }
   for (const [path, { mode }] of before.files) {
     if (written.files.has(path) || foreign.has(path)) continue
     const bits = others.get(path) ?? ((mode & 0o100) === 0 ? modes.file : modes.exec)
-    if (bits !== octal(mode)) await setMode(absoluteOf(topLevel, path), bits, "file")
+    if (bits !== octal(mode)) setMode(absoluteOf(topLevel, path), bits, "file")
   }
   for (const path of await foldersToSet(modes, written, others)) {
-    await setMode(absoluteOf(topLevel, path), others.get(path) ?? modes.folder, "folder")
+    setMode(absoluteOf(topLevel, path), others.get(path) ?? modes.folder, "folder")
   }
 }
 
@@ -286,8 +291,9 @@ async function removeEmpty(path: Buffer): Promise<boolean> {
   }
 }
 
-async function setMode(path: Buffer, bits: string, kind: "file" | "folder"): Promise<void> {
+/** Synchronous, with a pause now and then: 25,000 files take 0.2 s this way, 3 s as promises. */
+function setMode(path: Buffer, bits: string, kind: "file" | "folder"): void {
   const info = statOf(path)
   if (info === null || octal(info.mode & PERMISSIONS) === bits) return
-  if (kind === "file" ? info.isFile() : info.isDirectory()) await chmod(path, Number.parseInt(bits, 8))
+  if (kind === "file" ? info.isFile() : info.isDirectory()) chmodSync(path, Number.parseInt(bits, 8))
 }

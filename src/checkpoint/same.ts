@@ -2,7 +2,8 @@
  * Whether a checkout is in a known state: much cheaper than reading it into trees. Git's record of size and times is believed, as `git
  * status` does, but for files that are named: those are read byte for byte.
  */
-import { lstat, open, readlink } from "node:fs/promises"
+import { lstatSync, readFileSync } from "node:fs"
+import { open, readlink } from "node:fs/promises"
 import { isMissing } from "../lib/files.ts"
 import type { Oid } from "../protocol/ids.ts"
 import type { RepositoryPart } from "../protocol/manifest.ts"
@@ -16,6 +17,10 @@ import { isSameOperation, readOperation, type Operation } from "./operation.ts"
 import { rawChanges } from "./raw-changes.ts"
 import { readSparse, rulesOf } from "./sparse.ts"
 import { listStashes } from "./stash.ts"
+
+/** Files that are read before others have a turn: some milliseconds. */
+const FILES_AT_ONCE = 100
+const SMALL_BYTES = 256 * 1024
 
 export interface Deviations {
   readonly indexTree: Oid
@@ -98,10 +103,13 @@ async function differentFiles(
   paths: Iterable<string>,
 ): Promise<readonly string[]> {
   const wrong: string[] = []
+  let count = 0
   for (const path of paths) {
+    count += 1
+    if (count % FILES_AT_ONCE === 0) await Bun.sleep(0)
     const entry = wanted.get(path)
     const absolute = absoluteOf(repository.topLevel, path)
-    const { kind, size } = await lookAt(absolute)
+    const { kind, size } = lookAt(absolute)
     if (entry === undefined) {
       if (kind !== "none" && kind !== "folder") wrong.push(path)
     } else if (kind !== expected(entry.mode)) wrong.push(path)
@@ -113,7 +121,11 @@ async function differentFiles(
 async function isContent(path: Buffer, kind: Kind, size: number, format: RepositoryPart["objectFormat"], oid: string) {
   if (kind === "link") return blobOid(format, await readlink(path, { encoding: "buffer" })) === oid
   const header = new Bun.CryptoHasher(format).update(`blob ${size}\0`)
-  if ((await digest(path, header)) === oid) return true
+  if (size <= SMALL_BYTES) {
+    // At once: as promises, 25,000 small files take ten times as long.
+    const bytes = readFileSync(path)
+    if (header.update(bytes).digest("hex") === oid) return true
+  } else if ((await digest(path, header)) === oid) return true
   // A content of Git LFS lies where the tree has its pointer. Source of the text: git-lfs docs/spec.md, version 1.
   const content = await digest(path, new Bun.CryptoHasher("sha256"))
   const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${content}\nsize ${size}\n`
@@ -146,9 +158,9 @@ function expected(mode: string): Kind {
   return mode === "100755" ? "exec" : "file"
 }
 
-async function lookAt(path: Buffer): Promise<{ readonly kind: Kind; readonly size: number }> {
+function lookAt(path: Buffer): { readonly kind: Kind; readonly size: number } {
   try {
-    const info = await lstat(path)
+    const info = lstatSync(path)
     const { size } = info
     if (info.isSymbolicLink()) return { kind: "link", size }
     if (info.isDirectory()) return { kind: "folder", size }
