@@ -16,7 +16,8 @@ const TEST_TIMEOUT_MS = 180_000
 
 const ACTIONS = {
   build: async () => await build(),
-  test: async (args) => await testAll(args),
+  test: async (args) => await testAll(args, ["unit", "agent", "e2e", "fault"]),
+  matrix: async (args) => await testAll(args, ["matrix", "large"]),
   check: async () => await checkAll(),
   demo: async (args) => await withBinary("test/demo/demo.ts", args),
   bench: async (args) => await withBinary("test/bench/bench.ts", args),
@@ -109,14 +110,16 @@ async function withBinary(path, args) {
 }
 
 /** What one group needs and where it lies; they run one after another, the cheap ones first. */
-function testGroups() {
+function testGroups(names) {
   const files = [...filesBelow("src"), ...filesBelow("test")].filter((path) => path.endsWith(".test.ts"))
   const groupOf = (path) => {
     if (path.startsWith("test/e2e/")) return "e2e"
     if (path.startsWith("test/fault/")) return "fault"
+    if (path.startsWith("test/matrix/")) return "matrix"
+    if (path.startsWith("test/large/")) return "large"
     return path.endsWith(".agent.test.ts") ? "agent" : "unit"
   }
-  return ["unit", "agent", "e2e", "fault"]
+  return names
     .map((name) => ({ name, files: files.filter((path) => groupOf(path) === name) }))
     .filter((group) => group.files.length > 0)
 }
@@ -132,7 +135,7 @@ function sumsOf(report, exitCode) {
   return { passed: count("tests") - failed - skipped, failed: failed === 0 && exitCode !== 0 ? 1 : failed, skipped }
 }
 
-async function testAll(args) {
+async function testAll(args, groups) {
   if ((await build()) !== 0) {
     process.stdout.write("0 passed, 1 failed\n")
     return 1
@@ -141,7 +144,7 @@ async function testAll(args) {
   const total = { passed: 0, failed: 0, skipped: 0 }
   const startedAtMs = Date.now()
   const times = []
-  for (const { name, files } of testGroups()) {
+  for (const { name, files } of testGroups(groups)) {
     const groupAtMs = Date.now()
     const report = join(folder, `${name}.xml`)
     const paths = files.map((path) => `./${path}`)

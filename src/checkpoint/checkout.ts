@@ -15,6 +15,7 @@ import { listIndex, marksFiles, parseMarks, placeholders, setMarks, type Marks }
 import { absoluteOf, applyModes, modesFiles, modesOf, openFolders, parseModes, type Modes } from "./modes.ts"
 import { carriedBy, heldBranches, operationFiles, parseOperation, readOperation, type Operation } from "./operation.ts"
 import { rawChanges, type RawChange } from "./raw-changes.ts"
+import { exists } from "./repository.ts"
 import { rollBack } from "./roll-back.ts"
 import { commitText, writeCommit } from "./snapshot.ts"
 import { parseSparse, readSparse, sparseFiles, writeSparse, type Sparse } from "./sparse.ts"
@@ -248,6 +249,8 @@ function isUnmarked(marks: Marks): boolean {
 async function changeIndex(repository: Repository, place: GitPlace & { readonly index: string }, from: Oid, to: Oid) {
   await rm(place.index, { force: true })
   await copyIndex(join(repository.gitDir, "index"), place.index)
+  // No index yet is an empty one.
+  if (!(await exists(place.index))) await git(place, ["read-tree", "--empty"])
   const changes = from === to ? [] : await rawChanges(repository, ["diff-tree", from, to])
   const gone = changes.filter(({ status }) => status === "D")
   const lines = [
