@@ -11,7 +11,9 @@ import { git, gitOid, resolveRef } from "./git.ts"
 import { readSaved, type Saved } from "./left.ts"
 import { makeNested, openIfThere } from "./nested.ts"
 import { deviations } from "./same.ts"
+import { openRepository } from "./repository.ts"
 import { apartFrom } from "./snapshot.ts"
+import { dropReadIndex } from "./unchanged.ts"
 import { AppError } from "../protocol/errors.ts"
 
 export interface SavedRequest {
@@ -57,6 +59,9 @@ export async function applyBackup(request: SavedRequest): Promise<{ readonly sav
   } catch (error) {
     await restoreBackup({ backup, code, scratch, steps })
     throw error
+  }
+  for (const part of [backup, ...backup.nested.map((each) => each.backup)]) {
+    if (part.kind === "repository") await dropReadIndex(await openRepository(part.directory), part.ref)
   }
   return { saved: backup.kind === "repository" ? backup.ref : null }
 }

@@ -49,14 +49,24 @@ export async function applyCode(request: ApplyRequest): Promise<Repository> {
 async function applyAll(request: ApplyRequest): Promise<Repository> {
   const { directory, code, backup } = request
   const outer = backup.kind === "fresh" ? await openFresh(request, backup.directory) : await openRepository(directory)
-  await applyRepository(outer, code, backup, request)
+  await applyAlone(outer, code, backup, request)
   for (const part of code.nested) {
     const before = backup.nested.find((each) => each.path === part.path)?.backup
     if (before === undefined) throw new AppError("internal", `the backup of ${directory} does not know ${part.path}`)
     const inner = await openNested(directory, part, before)
-    await applyRepository(inner, part, before, request)
+    await applyAlone(inner, part, before, request)
   }
   return await openRepository(directory)
+}
+
+/** What the backup read is of use to this one call, however it ends. */
+async function applyAlone(...args: Parameters<typeof applyRepository>): Promise<void> {
+  const [repository, , backup] = args
+  try {
+    await applyRepository(...args)
+  } finally {
+    if (backup.kind === "repository") await dropReadIndex(repository, backup.ref)
+  }
 }
 
 async function openNested(top: string, part: NestedPart, before: PartBackup): Promise<Repository> {
@@ -114,7 +124,6 @@ export async function writeRepository(
     )
     await writeRefs(repository, code, backup)
     await bring(repository, details, request)
-    if (backup.kind === "repository") await dropReadIndex(repository, backup.ref)
   })
 }
 
