@@ -35,6 +35,15 @@ test("row 5: an empty repository with nothing in it", async () => {
   await thereAndBack({ before: unborn, state: async () => undefined })
 })
 
+test("row 5: a branch without a commit and without an index, with untracked files", async () => {
+  await thereAndBack({
+    before: unborn,
+    async state(top) {
+      await write(top, { untracked: "1\n", "deep/too": "2\n" })
+    },
+  })
+})
+
 test("row 5: a detached HEAD, and a commit on it", async () => {
   await thereAndBack({
     async state(top) {
