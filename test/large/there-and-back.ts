@@ -8,12 +8,20 @@ import type { MoveReport } from "./move.ts"
 
 /** Our own process, whatever it carries (issue 3). */
 export const OWN_LIMIT_BYTES = 200_000_000
-/** One git at a time, with the settings of src/checkpoint/git.ts: `pack.windowMemory`, `core.bigFileThreshold`, one thread. */
+/** What one git allocates, with the settings of src/checkpoint/git.ts: `pack.windowMemory`, `core.bigFileThreshold`, one thread. */
 export const GIT_LIMIT_BYTES = 700_000_000
 
+/** Most memory that one git held, bytes. */
+export interface GitPeak {
+  /** `RssAnon`: what it allocated. */
+  readonly own: number
+  /** `VmHWM`: with the pages of files (packs, loose objects) that it maps and the kernel can take back. */
+  readonly mapped: number
+}
+
 export interface Moved extends MoveReport {
-  /** Peak of resident memory by git command, bytes. */
-  readonly git: Readonly<Record<string, number>>
+  /** By git command. */
+  readonly git: Readonly<Record<string, GitPeak>>
 }
 
 export interface ThereAndBack {
@@ -49,7 +57,7 @@ async function moveApart(from: string, to: string, work: string): Promise<Moved>
     stdout: "pipe",
     stderr: "pipe",
   })
-  const git = new Map<string, number>()
+  const git = new Map<string, GitPeak>()
   const watch = setInterval(() => lookBelow(child.pid, git), 10)
   const [stdout, stderr, exitCode] = await Promise.all([
     new Response(child.stdout).text(),
@@ -58,19 +66,27 @@ async function moveApart(from: string, to: string, work: string): Promise<Moved>
   ])
   clearInterval(watch)
   if (exitCode !== 0) throw new Error(`the move from ${from} to ${to} ended with ${exitCode}: ${stderr.slice(-2_000)}`)
-  return { ...(JSON.parse(stdout) as MoveReport), git: Object.fromEntries([...git].sort(([, a], [, b]) => b - a)) }
+  return {
+    ...(JSON.parse(stdout) as MoveReport),
+    git: Object.fromEntries([...git].sort(([, a], [, b]) => b.mapped - a.mapped)),
+  }
 }
 
 /**
  * Notes the peaks of a process's children and of theirs. A `VmHWM` only grows, so that only the last 10 ms of a process are missed.
  * Linux only.
  */
-function lookBelow(pid: number, peaks: Map<string, number>): void {
+function lookBelow(pid: number, peaks: Map<string, GitPeak>): void {
   for (const child of read(`/proc/${pid}/task/${pid}/children`).split(" ").filter(Boolean)) {
     const words = read(`/proc/${child}/cmdline`).split("\0")
-    const peak = Number(/^VmHWM:\s+(\d+) kB$/m.exec(read(`/proc/${child}/status`))?.[1] ?? 0) * 1024
+    const status = read(`/proc/${child}/status`)
+    const bytes = (field: RegExp): number => Number(field.exec(status)?.[1] ?? 0) * 1024
     const name = commandOf(words)
-    if (name !== null) peaks.set(name, Math.max(peaks.get(name) ?? 0, peak))
+    if (name !== null) {
+      const before = peaks.get(name) ?? { own: 0, mapped: 0 }
+      const own = Math.max(before.own, bytes(/^RssAnon:\s+(\d+) kB$/m))
+      peaks.set(name, { own, mapped: Math.max(before.mapped, bytes(/^VmHWM:\s+(\d+) kB$/m)) })
+    }
     lookBelow(Number(child), peaks)
   }
 }
