@@ -148,7 +148,7 @@ async function bring(repository: Repository, details: Details, { steps }: Pick<A
   const pending = pendingCommands(details.operation)
   if (pending.length === 0) return
   const what = describeOperation(details.operation)
-  steps({ type: "notice", text: `${what} is in progress: git rebase --continue will run ${pending.join(" · ")}` })
+  steps({ type: "warning", text: `${what} is in progress: git rebase --continue will run ${pending.join(" · ")}` })
 }
 
 /**
@@ -241,7 +241,7 @@ async function saveUnseen(
   if (first === undefined) return
   const now = Date.now()
   const ref = await saveAsLeft(repository, checkout, refTime(now), now)
-  request.steps({ type: "notice", text: `${shownPath(first)} changed since the backup; saved under ${ref}` })
+  request.steps({ type: "warning", text: `${shownPath(first)} changed since the backup; saved under ${ref}` })
 }
 
 /** Notes which files lay here that the backup has not, so that an undo brings them back. */

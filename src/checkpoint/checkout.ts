@@ -155,7 +155,7 @@ export async function moveCheckout(
   )
   if (changes.length > 0) await moveFiles(repository, from, to, changes, moving.removesFirst ?? false)
   const lfs = await checkoutLfs(repository, [...written.keys()])
-  if (lfs.reason !== null) moving.steps({ type: "notice", text: lfsNotice(lfs) })
+  if (lfs.reason !== null) moving.steps({ type: "warning", text: lfsNotice(lfs) })
   await applyModes(repository.topLevel, to.details.modes, {
     files: written,
     paths: changes.filter(({ status }) => status !== "D").map(({ path }) => path),

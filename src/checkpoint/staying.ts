@@ -22,7 +22,7 @@ export async function whatStays(
   checkout: ReadCheckout,
   options: { readonly allBranches: boolean },
 ): Promise<readonly NotTravelling[]> {
-  const [refs, configured] = await Promise.all([otherRefs(repository, options), settings(repository)])
+  const [refs, configured] = await Promise.all([otherRefs(repository, checkout, options), settings(repository)])
   const rows = (kind: NotTravelling["kind"], paths: readonly string[], reason: string): readonly NotTravelling[] =>
     capped(paths.map((path) => ({ kind, path: shownPath(path), reason })))
   return [
@@ -132,17 +132,19 @@ function otherStashes(checkout: ReadCheckout): readonly NotTravelling[] {
 
 async function otherRefs(
   repository: Repository,
+  checkout: ReadCheckout,
   { allBranches }: { readonly allBranches: boolean },
 ): Promise<readonly NotTravelling[]> {
   if (allBranches) return await uncarriedTags(repository)
   const text = await git(repository, ["for-each-ref", "--format=%(refname)", "refs/heads", "refs/tags"])
   const names = text.split("\n").filter((name) => name !== "")
+  const own = new Set([repository.branch ?? "", ...checkout.heldBranches.map((held) => held.name)])
   const branches: NotTravelling[] = []
   const tags: NotTravelling[] = []
   for (const name of names) {
     if (name.startsWith("refs/tags/")) {
       tags.push({ kind: "tag", path: name.slice("refs/tags/".length), reason: "tags travel with --all-branches" })
-    } else if (name !== `refs/heads/${repository.branch ?? ""}`) {
+    } else if (!own.has(name.slice("refs/heads/".length))) {
       branches.push({
         kind: "branch",
         path: name.slice("refs/heads/".length),

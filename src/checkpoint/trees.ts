@@ -1,10 +1,9 @@
 /** Reading index and work tree into git trees through a private copy of the index. */
 import { join } from "node:path"
-import { AppError } from "../protocol/errors.ts"
 import type { Oid } from "../protocol/ids.ts"
 import type { Repository } from "./code.ts"
 import { convertedFiles } from "./conversion.ts"
-import { git, gitFailure, gitOid, gitRecords, gitResult, shownPath, type GitPlace } from "./git.ts"
+import { git, gitFailure, gitOid, gitRecords, gitResult, type GitPlace } from "./git.ts"
 import { readIncludes } from "./include.ts"
 import { copyIndex } from "./index-file.ts"
 import { keptFiles } from "./kept.ts"
@@ -240,13 +239,4 @@ async function changedSince(place: GitPlace, paths: readonly string[]): Promise<
   // A few are looked at one by one; names that are not ASCII can't be told to git on its command line, byte for byte.
   const isNamed = paths.length <= MAX_NAMED && paths.every((path) => /^[\u0020-\u007e]+$/.test(path))
   return await gitRecords(place, isNamed ? [...args, "--", ...paths] : args)
-}
-
-/** @throws {AppError} unsupported_state when files kept changing: for work that must be whole (a backup) */
-export function requireStable(repository: Repository, trees: ReadTrees): void {
-  const [first] = trees.unstable
-  if (first === undefined) return
-  throw new AppError("busy", `${shownPath(first)} in ${repository.topLevel} changes while it is read`, {
-    hint: "stop what writes it, then try again",
-  })
 }

@@ -81,7 +81,12 @@ export async function runMove(
   const startedAt = performance.now()
   const { result, progress } = await runStream(context, connection, target, work)
   const { gateway, hostName } = connection.hello
-  const words = { isEmbedded: gateway === null, hostName, isLeftSaid: progress.hasSaidLeft() }
+  const words = {
+    isEmbedded: gateway === null,
+    hostName,
+    isLeftSaid: progress.hasSaidLeft(),
+    hasSaid: progress.hasSaid,
+  }
   answer(context, result, () => moveText(result, words))
   sayTiming(context, result.timing, startedAt, result.agentsStoppedMs)
   return exitCodeOfSessions(result)

@@ -12,6 +12,8 @@ export interface Progress {
   hasWritten(): boolean
   /** The person was told what stays behind, before anything moved. */
   hasSaidLeft(): boolean
+  /** A warning that was told while it ran. */
+  readonly hasSaid: (text: string) => boolean
   /** How long agents were stopped so far, null when they never were. */
   agentsStoppedMs(): number | null
   /** Takes an unfinished line away. */
@@ -54,6 +56,9 @@ export function newProgress(context: Context, isEmbedded: boolean): Progress {
       case "notice":
         screen.line(`  ${event.text}`)
         return
+      case "warning":
+        screen.once(`  ${event.text}`)
+        return
       case "waiting":
         screen.say(event.text)
         return
@@ -75,6 +80,7 @@ export function newProgress(context: Context, isEmbedded: boolean): Progress {
     state: () => state,
     hasWritten: () => hasWritten,
     hasSaidLeft: () => hasSaidLeft && context.isWatched,
+    hasSaid: screen.hasSaid,
     agentsStoppedMs: () => stoppedMs ?? (stoppedAtMs === null ? null : Date.now() - stoppedAtMs),
     clear: () => screen.clear(),
   }
@@ -93,8 +99,12 @@ function newScreen(context: Context): {
   line(text: string): void
   /** A line for everybody. */
   say(text: string): void
+  /** The same, the first time only. */
+  once(text: string): void
+  readonly hasSaid: (text: string) => boolean
   clear(): void
 } {
+  const said = new Set<string>()
   let isDrawn = false
   let drawnAtMs = 0
   const clear = (): void => {
@@ -113,6 +123,11 @@ function newScreen(context: Context): {
       clear()
       context.say(`${oneLine(text)}\n`)
     },
+    once(text) {
+      if (!said.has(text.trim())) this.say(text)
+      said.add(text.trim())
+    },
+    hasSaid: (text) => said.has(text.trim()),
     line(text) {
       if (!context.isWatched) return
       clear()

@@ -45,7 +45,7 @@ const moved = moveOutputSchema.parse({
 })
 
 test("a finished push names the new owner, what failed by id, and how to bring it back", () => {
-  expect(moveText(moved, { isEmbedded: true, hostName: "laptop", isLeftSaid: false })).toBe(
+  expect(moveText(moved, { isEmbedded: true, hostName: "laptop", isLeftSaid: false, hasSaid: () => false })).toBe(
     [
       "  opencode  Fix the checkout race  moved",
       "  opencode  Bad [31m one           failed  ses_2 · broken record",
@@ -59,15 +59,18 @@ test("a finished push names the new owner, what failed by id, and how to bring i
 })
 
 test("a finished pull says that it is here, and nothing of the lid", () => {
-  const text = moveText({ ...moved, sessions: [] }, { isEmbedded: true, hostName: "box", isLeftSaid: false })
+  const text = moveText(
+    { ...moved, sessions: [] },
+    { isEmbedded: true, hostName: "box", isLeftSaid: false, hasSaid: () => false },
+  )
   expect(text).toContain("✔ box owns shop now (epoch 4), in /home/anna/shop")
   expect(text).not.toContain("close")
 })
 
 test.each(["already_owner", "planned"] as const)("%s says that nothing was changed", (result) => {
-  expect(moveText({ ...moved, result }, { isEmbedded: true, hostName: "box", isLeftSaid: false })).toContain(
-    "Nothing was changed.",
-  )
+  expect(
+    moveText({ ...moved, result }, { isEmbedded: true, hostName: "box", isLeftSaid: false, hasSaid: () => false }),
+  ).toContain("Nothing was changed.")
 })
 
 const status = statusOutputSchema.parse({

@@ -62,13 +62,15 @@ export interface MoveWords {
   readonly hostName: string
   /** What stays was told while it ran. */
   readonly isLeftSaid: boolean
+  /** A notice that was told while it ran. */
+  readonly hasSaid: (text: string) => boolean
 }
 
 export function moveText(output: MoveOutput, words: MoveWords): string {
   return [
     ...sessionLines(output.sessions),
     ...(words.isLeftSaid ? [] : leftLines(output.willNotTravel)),
-    ...output.notices.map((notice) => `  ${oneLine(notice)}`),
+    ...output.notices.filter((notice) => !words.hasSaid(notice)).map((notice) => `  ${oneLine(notice)}`),
     ...output.backups
       .filter((ref) => !output.notices.some((notice) => notice.includes(ref)))
       .map((ref) => `  saved first: ${ref}`),

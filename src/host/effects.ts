@@ -323,7 +323,7 @@ async function becomeLive(daemon: Daemon, workspace: WorkspaceId, id: HandoffId,
   const repository = await openRepository(place.directory)
   await settle(daemon, repository, { ...place, directory: repository.topLevel })
   await recordBase(repository, baseOf(manifest.checkpoint, manifest.code))
-  for (const text of await bringBranches(place.directory, manifest.code)) context.steps({ type: "notice", text })
+  for (const text of await bringBranches(place.directory, manifest.code)) context.steps({ type: "warning", text })
   await saveKnownManifest(daemon, manifest)
   if (leg.backup?.kind === "repository") {
     if (leg.isBackupSpare) await dropBackup(leg.backup)

@@ -71,6 +71,10 @@ function record(tally: Tally, event: StepEvent, nowMs: () => number): void {
       tally.backups.push(event.ref)
       tally.notices.push(`what was in the way on ${event.host} is saved under ${event.ref}`)
       return
+    case "warning":
+      // Said before the move, and once more by the capture.
+      if (!tally.notices.includes(event.text)) tally.notices.push(event.text)
+      return
     case "notice":
     case "waiting":
     case "progress":

@@ -21,7 +21,7 @@ export const UNENCRYPTED =
 export function tallyTaken(tally: Tally, taken: Taken): void {
   tally.steps({ type: "outcomes", sessions: taken.outcomes })
   tally.steps({ type: "left", items: taken.notTravelling })
-  for (const text of taken.notices) tally.steps({ type: "notice", text })
+  for (const text of taken.notices) tally.steps({ type: "warning", text })
 }
 
 export function takeRequest(

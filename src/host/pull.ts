@@ -231,7 +231,7 @@ async function pullCode(
     await settleCopy(daemon, await openRepository(directory), place, manifest)
     return applied
   })
-  for (const text of await bringBranches(directory, code)) steps({ type: "notice", text })
+  for (const text of await bringBranches(directory, code)) steps({ type: "warning", text })
   listStaying(view, manifest, tally)
   tally.bytesReceived += arrived.bytesReceived
   return moveOutput({ result: "done", view, directory }, tally)

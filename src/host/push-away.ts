@@ -101,7 +101,7 @@ async function checkHere(daemon: Daemon, away: Away): Promise<PreflightAnswer> {
   )
   steps({ type: "notice", text: `workspace ${away.place.name} (${words})` })
   steps({ type: "left", items: staying.items })
-  for (const text of staying.notices) steps({ type: "notice", text })
+  for (const text of staying.notices) steps({ type: "warning", text })
   return checked
 }
 

@@ -89,7 +89,7 @@ export async function restore(
 /** What an apply has to say stands in the answer, which a script reads too. */
 function telling(tally: Tally): StepListener {
   return (event) => {
-    if (event.type === "notice") tally.notices.push(event.text)
+    if (event.type === "notice" || event.type === "warning") tally.notices.push(event.text)
     else tally.steps(event)
   }
 }

@@ -10,6 +10,8 @@ export type StepEvent =
   | { readonly type: "state"; readonly handoff: string; readonly state: string }
   /** Something a person should read while it happens ("waiting for pid 12: …"). */
   | { readonly type: "notice"; readonly text: string }
+  /** As a notice, and it stands in the answer too: what a person must know who did not watch. */
+  | { readonly type: "warning"; readonly text: string }
   /** Another command works in the directory: said also where nobody watches, for nothing happens until it has ended. */
   | { readonly type: "waiting"; readonly text: string }
   /** What became of the sessions at the host that took them in. */

@@ -12,6 +12,7 @@ export const stepEventSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("end"), step: z.string(), ms: z.number() }),
   z.object({ type: z.literal("state"), handoff: z.string(), state: z.string() }),
   z.object({ type: z.literal("notice"), text: z.string() }),
+  z.object({ type: z.literal("warning"), text: z.string() }),
   z.object({ type: z.literal("waiting"), text: z.string() }),
   z.object({ type: z.literal("outcomes"), sessions: z.array(sessionOutcomeSchema) }),
   z.object({ type: z.literal("left"), items: z.array(notTravellingSchema) }),

@@ -87,6 +87,7 @@ function asRemote(name: string, listener: StepListener): StepListener {
         listener({ ...event, step: `${name}: ${event.step}` })
         return
       case "notice":
+      case "warning":
       case "waiting":
         listener({ ...event, text: `${name}: ${event.text}` })
         return
