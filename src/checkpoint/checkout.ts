@@ -148,6 +148,7 @@ export async function moveCheckout(
       ? []
       : await rawChanges(repository, ["diff-tree", from.worktreeTree, to.worktreeTree])
   const written = writtenBy(changes)
+  const wasSparse = (await readSparse(repository)) !== null
   await openFolders(
     repository.topLevel,
     from.walked,
@@ -167,7 +168,7 @@ export async function moveCheckout(
   })
   await writeSparse(repository, to.details.sparse)
   if (changes.length > 0 || !isSameIndex(from, to)) {
-    await moveIndex(repository, from, to, { scratch: moving.scratch, written: [...written.keys()] })
+    await moveIndex(repository, from, to, { scratch: moving.scratch, written: [...written.keys()], wasSparse })
   }
 }
 
@@ -221,14 +222,22 @@ function isSameIndex(from: FromCheckout, to: TargetCheckout): boolean {
   return from.indexTree === to.indexTree && JSON.stringify(from.marks) === JSON.stringify(to.details.marks)
 }
 
+interface IndexMove {
+  readonly scratch: string
+  readonly written: readonly string[]
+  readonly wasSparse: boolean
+}
+
 async function moveIndex(
   repository: Repository,
   from: FromCheckout,
   to: TargetCheckout,
-  { scratch, written }: { readonly scratch: string; readonly written: readonly string[] },
+  { scratch, written, wasSparse }: IndexMove,
 ): Promise<void> {
   const place = { gitDir: repository.gitDir, topLevel: repository.topLevel, index: from.place.index }
-  if (isUnmarked(from.marks)) await changeIndex(repository, place, from.indexTree, to.indexTree)
+  // In a sparse checkout the index has marks that git does not show.
+  const isPlain = isUnmarked(from.marks) && !wasSparse && to.details.sparse === null
+  if (isPlain) await changeIndex(repository, place, from.indexTree, to.indexTree)
   else await git(from.place, ["read-tree", "-i", "-m", to.indexTree])
   await setMarks(place, to.details.marks, await placeholders(scratch))
   await refresh(repository, place, from, to, written)

@@ -1,4 +1,6 @@
 /** A command that changes a directory outside of a hand-off: alone there, and after what was left half done is put back. */
+import { existsSync } from "node:fs"
+import { join } from "node:path"
 import type { Daemon } from "./daemon.ts"
 import { placeToLock } from "./directory-locks.ts"
 import type { Tally } from "./move-output.ts"
@@ -35,8 +37,8 @@ export async function inTurn<T>(
   const { directory, gitDir } = await placeToLock(working.into ?? working.directory)
   const request = {
     directory,
-    // What only looks must leave nothing behind.
-    gitDir: working.dryRun === true ? null : gitDir,
+    // What only looks, or is about to be refused where no workspace is, must leave nothing behind.
+    gitDir: working.dryRun === true || gitDir === null || !existsSync(join(gitDir, "decamp")) ? null : gitDir,
     command: working.command,
     waitMs: working.busyWaitMs ?? null,
     signal,
