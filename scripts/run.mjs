@@ -17,7 +17,7 @@ const TEST_TIMEOUT_MS = 180_000
 const ACTIONS = {
   build: async () => await build(),
   test: async (args) => await testAll(args, ["unit", "agent", "e2e", "fault"]),
-  matrix: async (args) => await testAll(args, ["matrix", "large"]),
+  matrix: async (args) => await testAll(args, ["matrix", "large", "round trips"]),
   check: async () => await checkAll(),
   demo: async (args) => await withBinary("test/demo/demo.ts", args),
   bench: async (args) => await withBinary("test/bench/bench.ts", args),
@@ -113,6 +113,7 @@ async function withBinary(path, args) {
 function testGroups(names) {
   const files = [...filesBelow("src"), ...filesBelow("test")].filter((path) => path.endsWith(".test.ts"))
   const groupOf = (path) => {
+    if (/^test\/round-trip\/|\/round-trip\.e2e\.test\.ts$/.test(path)) return "round trips"
     if (path.startsWith("test/e2e/")) return "e2e"
     if (path.startsWith("test/fault/")) return "fault"
     if (path.startsWith("test/matrix/")) return "matrix"

@@ -8,7 +8,7 @@ import { oidSchema, type Oid } from "../protocol/ids.ts"
 import type { NotTravelling } from "../protocol/manifest.ts"
 import type { Repository } from "./code.ts"
 import { git, gitRecords, gitResult } from "./git.ts"
-import type { StateFiles } from "./state.ts"
+import { jsonOf, type StateFiles } from "./state.ts"
 
 const MAX_REFS = 20_000
 const MAX_TAG_BYTES = 1024 * 1024
@@ -32,7 +32,9 @@ const branchesSchema = z.strictObject({
           oid: oidSchema,
           text: z.string().max(MAX_TAG_BYTES).nullable(),
         })
-        .refine(({ commit, oid, text }) => text !== null || oid === commit),
+        .refine(({ commit, oid, text }) =>
+          text === null ? oid === commit : text.startsWith(`object ${commit}\ntype commit\n`),
+        ),
     )
     .max(MAX_REFS),
 })
@@ -42,7 +44,10 @@ export type Branches = z.infer<typeof branchesSchema>
 export async function readBranches(repository: Repository): Promise<Branches> {
   const lines = await listRefs(repository)
   const branches = lines
-    .filter(({ ref }) => ref.startsWith("refs/heads/") && ref !== `refs/heads/${repository.branch ?? ""}`)
+    .filter(
+      ({ ref, isSymbolic }) =>
+        !isSymbolic && ref.startsWith("refs/heads/") && ref !== `refs/heads/${repository.branch ?? ""}`,
+    )
     .map(({ ref, oid }) => ({ name: ref.slice("refs/heads/".length), oid }))
   const tagged = lines.filter(isCarriedTag)
   const texts = await tagTexts(
@@ -68,6 +73,8 @@ export async function uncarriedTags(repository: Repository): Promise<readonly No
 }
 
 interface ListedRef {
+  /** It stands for another ref. */
+  readonly isSymbolic: boolean
   readonly ref: string
   readonly oid: Oid
   readonly type: string
@@ -77,14 +84,15 @@ interface ListedRef {
 }
 
 async function listRefs(repository: Repository): Promise<readonly ListedRef[]> {
-  const format = "%(refname)%00%(objectname)%00%(objecttype)%00%(*objectname)%00%(*objecttype)"
+  const format = "%(refname)%00%(objectname)%00%(objecttype)%00%(*objectname)%00%(*objecttype)%00%(symref)"
   const text = await git(repository, ["for-each-ref", `--format=${format}`, "refs/heads", "refs/tags"])
   return text
     .split("\n")
     .filter((line) => line !== "")
     .map((line) => {
-      const [ref = "", oid, type = "", peeled = "", peeledType = ""] = line.split("\0")
+      const [ref = "", oid, type = "", peeled = "", peeledType = "", symref = ""] = line.split("\0")
       return {
+        isSymbolic: symref !== "",
         ref,
         oid: oidSchema.parse(oid),
         type,
@@ -124,7 +132,7 @@ export function branchFiles(branches: Branches): StateFiles {
 export function parseBranches(files: StateFiles): Branches | null {
   const bytes = files.get("branches")
   if (bytes === undefined) return null
-  const parsed = branchesSchema.safeParse(JSON.parse(Buffer.from(bytes).toString("utf8")))
+  const parsed = branchesSchema.safeParse(jsonOf(bytes))
   if (parsed.success) return parsed.data
   throw new AppError("damaged_data", `the checkpoint's branches are damaged: ${parsed.error.issues[0]?.message ?? "?"}`)
 }
@@ -143,8 +151,10 @@ export async function writeBranches(
   repository: Repository,
   wanted: Branches,
 ): Promise<readonly { readonly ref: string; readonly reason: string }[]> {
-  const now = new Map((await listRefs(repository)).map(({ ref, oid }) => [ref, oid]))
-  const inUse = await checkedOut(repository)
+  const listed = await listRefs(repository)
+  const now = new Map(listed.map(({ ref, oid }) => [ref, oid]))
+  const symbolic = listed.filter(({ isSymbolic }) => isSymbolic).map(({ ref }) => ref)
+  const inUse = new Set([...(await checkedOut(repository)), ...symbolic])
   const left: { readonly ref: string; readonly reason: string }[] = []
   const lines: string[] = []
   const absent = "0".repeat(40)
@@ -186,7 +196,7 @@ async function branchObstacle(
   repository: Repository,
   { ref, oid, here, now, inUse }: Candidate,
 ): Promise<string | null> {
-  if (inUse.has(ref)) return "it is checked out"
+  if (inUse.has(ref)) return "it is checked out, or stands for another branch"
   if (here === null) return await nameObstacle(repository, ref, now)
   const result = await gitResult(repository, ["merge-base", "--is-ancestor", here, oid])
   return result.exitCode === 0 ? null : "it has commits here that the checkpoint's branch has not"

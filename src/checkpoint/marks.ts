@@ -5,7 +5,7 @@ import { z } from "zod"
 import { AppError } from "../protocol/errors.ts"
 import { oidSchema, type Oid } from "../protocol/ids.ts"
 import { git, gitRecords, type GitPlace } from "./git.ts"
-import type { StateFiles } from "./state.ts"
+import { jsonOf, type StateFiles } from "./state.ts"
 
 export interface IndexEntry {
   readonly mode: string
@@ -151,7 +151,7 @@ export function marksFiles(marks: Marks): StateFiles {
 export function parseMarks(files: StateFiles): Marks {
   const bytes = files.get("marks")
   if (bytes === undefined) return NO_MARKS
-  const parsed = marksSchema.safeParse(JSON.parse(Buffer.from(bytes).toString("utf8")))
+  const parsed = marksSchema.safeParse(jsonOf(bytes))
   if (parsed.success) return parsed.data
   throw new AppError(
     "damaged_data",

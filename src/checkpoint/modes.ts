@@ -4,7 +4,7 @@ import { chmod, mkdir, rmdir } from "node:fs/promises"
 import { z } from "zod"
 import { isMissing } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
-import type { StateFiles } from "./state.ts"
+import { jsonOf, type StateFiles } from "./state.ts"
 
 /** Folders that are read before others have a turn: about 2 ms. */
 const FOLDERS_AT_ONCE = 100
@@ -179,7 +179,7 @@ export function modesFiles(modes: Modes): StateFiles {
 export function parseModes(files: StateFiles): Modes {
   const bytes = files.get("modes")
   if (bytes === undefined) return PLAIN
-  const parsed = modesSchema.safeParse(JSON.parse(Buffer.from(bytes).toString("utf8")))
+  const parsed = modesSchema.safeParse(jsonOf(bytes))
   if (parsed.success) return parsed.data
   throw new AppError(
     "damaged_data",

@@ -7,7 +7,7 @@ import { AppError } from "../protocol/errors.ts"
 import { oidSchema, type Oid } from "../protocol/ids.ts"
 import type { Repository } from "./code.ts"
 import { git, gitResult, resolveRef, type GitPlace } from "./git.ts"
-import { textOf, type StateFiles } from "./state.ts"
+import { jsonOf, textOf, type StateFiles } from "./state.ts"
 
 export interface Operation {
   /** By name below `$GIT_DIR`. */
@@ -39,6 +39,21 @@ const TOP_FILES = new Set([...SIGNS, ...COMPANIONS])
 const REF_SPACES = ["refs/bisect", "refs/rewritten"]
 /** Git runs `git-merge-<strategy>`: only its own. */
 const STRATEGIES = ["ort", "recursive", "resolve", "octopus", "ours", "subtree"]
+const OPTION_KEYS = [
+  "no-commit",
+  "edit",
+  "allow-empty",
+  "allow-empty-message",
+  "keep-redundant-commits",
+  "signoff",
+  "record-origin",
+  "allow-ff",
+  "mainline",
+  "gpg-sign",
+  "strategy-option",
+  "allow-rerere-auto",
+  "default-msg-cleanup",
+]
 const MAX_FILES = 10_000
 const MAX_BYTES = 64 * 1024 * 1024
 /** Of one file, for the search for ids: a patch of `git am` names none that matter. */
@@ -56,7 +71,8 @@ export async function readOperation(repository: Repository): Promise<Operation |
   for (const folder of FOLDERS) if (present.has(folder)) names.push(...(await namesBelow(gitDir, folder)))
   const files = new Map<string, Uint8Array>()
   let bytes = 0
-  for (const name of names.sort()) {
+  // An editor's backup beside a todo list is not git's.
+  for (const name of names.filter(isKnown).sort()) {
     const content = await readPlain(join(gitDir, name))
     if (content === null) continue
     files.set(name, content)
@@ -163,7 +179,14 @@ export function operationFiles({ files, refs }: Operation): StateFiles {
 }
 
 const refsSchema = z.array(
-  z.tuple([z.string().regex(/^refs\/(bisect|rewritten)\/(?!.*(?:\.\.|\/\/|@\{))[A-Za-z0-9._/@+-]{1,500}$/), oidSchema]),
+  z.tuple([
+    z
+      .string()
+      .max(1000)
+      .regex(/^refs\/(bisect|rewritten)\/[^\u0000-\u0020\u007f~^:?*[\\]+$/)
+      .refine((name) => !/\.\.|\/\/|@\{|\/\.|\.lock(\/|$)|[/.]$/.test(name)),
+    oidSchema,
+  ]),
 )
 
 /** @throws {AppError} damaged_data for names, refs or a merge strategy that are not git's own */
@@ -180,16 +203,25 @@ export function parseOperation(files: StateFiles): Operation | null {
     new AppError("damaged_data", `the checkpoint's operation in progress has ${what}`)
   if (found.size > MAX_FILES || bytes > MAX_BYTES) throw damaged("too many files")
   for (const name of found.keys()) if (!isKnown(name)) throw damaged(`a file that git has not: ${JSON.stringify(name)}`)
+  const options = Buffer.from(found.get("sequencer/opts") ?? []).toString("utf8")
+  if (!options.split("\n").every(isSequencerOption)) throw damaged("an option of its sequence that git has not")
   const strategy = Buffer.from(found.get("rebase-merge/strategy") ?? [])
     .toString("utf8")
     .trim()
   if (strategy !== "" && !STRATEGIES.includes(strategy))
     throw damaged(`a merge strategy that git has not: ${JSON.stringify(strategy)}`)
-  const refs = refsSchema.safeParse(
-    JSON.parse(Buffer.from(files.get("operation-refs") ?? Buffer.from("[]")).toString("utf8")),
-  )
+  const refs = refsSchema.safeParse(jsonOf(files.get("operation-refs") ?? Buffer.from("[]")))
   if (!refs.success) throw damaged("a ref that it may not have")
   return { files: found, refs: new Map(refs.data) }
+}
+
+/** A line of `sequencer/opts`, as git writes it; a strategy names a program. Source: sequencer.c, save_opts, git 2.39. */
+function isSequencerOption(line: string): boolean {
+  const text = line.trim()
+  if (text === "" || text === "[options]") return true
+  const [, key = "", value = ""] = /^([a-z-]+) = ([^\\]*)$/i.exec(text) ?? []
+  if (key === "strategy") return STRATEGIES.includes(value)
+  return OPTION_KEYS.includes(key)
 }
 
 function isKnown(name: string): boolean {
@@ -202,10 +234,11 @@ function isKnown(name: string): boolean {
 /** Makes `$GIT_DIR` hold exactly this operation, or none. May be run again after a crash. Nothing is written when nothing differs. */
 export async function writeOperation(repository: Repository, operation: Operation | null): Promise<void> {
   const now = await readOperation(repository)
-  if (isSameOperation(now, operation)) return
+  if (isSameOperation(now, operation) && (operation !== null || !(await hasRemains(repository)))) return
   for (const folder of FOLDERS) await requireOwnFolder(join(repository.gitDir, folder))
   for (const [name, bytes] of operation?.files ?? []) {
     const path = join(repository.gitDir, name)
+    await requireOwnFolder(dirname(path))
     await mkdir(dirname(path), { recursive: true })
     await writeFileDurably(path, bytes, 0o644)
   }
@@ -220,6 +253,12 @@ export async function writeOperation(repository: Repository, operation: Operatio
   await writeRefs(repository, now?.refs ?? (await readRefs(repository)), operation?.refs ?? new Map())
 }
 
+/** What a removal that was cut off left: empty folders, refs. */
+async function hasRemains(repository: Repository): Promise<boolean> {
+  const present = await readdir(repository.gitDir)
+  return FOLDERS.some((folder) => present.includes(folder)) || (await readRefs(repository)).size > 0
+}
+
 async function writeRefs(
   repository: Repository,
   now: ReadonlyMap<string, Oid>,
@@ -229,7 +268,10 @@ async function writeRefs(
     ...[...wanted].filter(([ref, oid]) => now.get(ref) !== oid).map(([ref, oid]) => `update ${ref} ${oid}\n`),
     ...[...now.keys()].filter((ref) => !wanted.has(ref)).map((ref) => `delete ${ref}\n`),
   ]
-  if (lines.length > 0) await git(repository, ["update-ref", "--no-deref", "--stdin"], { input: lines.join("") })
+  if (lines.length > 0)
+    await git(repository, ["update-ref", "--no-deref", "--stdin"], {
+      input: Buffer.from(lines.join("")).toString("latin1"),
+    })
 }
 
 /** A link in the place of one of git's folders would lead what is written elsewhere. */
@@ -291,5 +333,5 @@ export function isUnfinished({ files }: Operation): boolean {
 /** Commands that a rebase will run when it goes on. Source: git-rebase(1), git 2.39, `exec` and its short form `x`. */
 export function pendingCommands({ files }: Operation): readonly string[] {
   const todo = Buffer.from(files.get("rebase-merge/git-rebase-todo") ?? []).toString("utf8")
-  return todo.split("\n").flatMap((line) => /^\s*(?:exec|x)\s+(.+)$/.exec(line)?.[1] ?? [])
+  return todo.split("\n").flatMap((line) => /^\s*(?:exec|x)\s+([^\n]+)$/.exec(line)?.[1]?.trim() ?? [])
 }

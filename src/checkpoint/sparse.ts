@@ -6,7 +6,7 @@ import { isMissing, writeFileDurably } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { Repository } from "./code.ts"
 import { git, gitRecords, gitResult } from "./git.ts"
-import { textOf, type StateFiles } from "./state.ts"
+import { jsonOf, textOf, type StateFiles } from "./state.ts"
 
 const KEYS = ["core.sparseCheckout", "core.sparseCheckoutCone", "index.sparse"] as const
 const MAX_PATTERN_BYTES = 16 * 1024 * 1024
@@ -71,7 +71,7 @@ export function parseSparse(files: StateFiles): Sparse | null {
   const bytes = files.get("sparse")
   if (bytes === undefined) return null
   const patterns = files.get("sparse-patterns") ?? null
-  const parsed = settingsSchema.safeParse(JSON.parse(Buffer.from(bytes).toString("utf8")))
+  const parsed = settingsSchema.safeParse(jsonOf(bytes))
   if (parsed.success && (patterns?.byteLength ?? 0) <= MAX_PATTERN_BYTES) return { settings: parsed.data, patterns }
   throw new AppError("damaged_data", "the checkpoint's sparse checkout is damaged")
 }
@@ -103,6 +103,15 @@ export async function writeSparse(repository: Repository, sparse: Sparse | null)
 async function allowWorktreeSettings(repository: Repository): Promise<void> {
   const worktrees = await gitRecords(repository, ["worktree", "list", "--porcelain", "-z"])
   if (worktrees.filter((line) => line.startsWith("worktree ")).length < 2) return
+  // Two settings are of the main worktree alone, and would be taken for those of every other one. Source: git-worktree(1), git 2.39.
+  const main = join(repository.commonDir, "config.worktree")
+  for (const key of ["core.bare", "core.worktree"]) {
+    const found = await gitResult(repository, ["config", "--local", "--get", key])
+    const value = Buffer.from(found.stdout).toString("utf8").replace(/\n$/, "")
+    if (found.exitCode !== 0 || (key === "core.bare" && value !== "true")) continue
+    await git(repository, ["config", "--file", main, key, value])
+    await git(repository, ["config", "--local", "--unset-all", key])
+  }
   await git(repository, ["config", "extensions.worktreeConfig", "true"])
 }
 

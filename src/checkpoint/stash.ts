@@ -4,12 +4,12 @@ import { AppError } from "../protocol/errors.ts"
 import { oidSchema, type Oid } from "../protocol/ids.ts"
 import type { Repository } from "./code.ts"
 import { git, gitResult } from "./git.ts"
-import type { StateFiles } from "./state.ts"
+import { jsonOf, type StateFiles } from "./state.ts"
 
 const MAX_STASHES = 10_000
 const lineSchema = z
   .string()
-  .max(10_000)
+  .max(1024 * 1024)
   .regex(/^[^\u0000-\u0008\u000a-\u001f\u007f]*$/)
 
 const stashSchema = z.strictObject({
@@ -57,9 +57,7 @@ export function travelling(
   repository: Repository,
   stashes: readonly Stash[],
 ): { readonly travel: readonly Stash[]; readonly stay: readonly Stash[] } {
-  if (repository.gitDir === repository.commonDir || repository.gitDir.includes("/modules/")) {
-    return { travel: stashes, stay: [] }
-  }
+  if (repository.gitDir === repository.commonDir) return { travel: stashes, stay: [] }
   const branch = repository.branch ?? "(no branch)"
   const isOurs = ({ message }: Stash): boolean => /^(?:WIP on|On) (.+?): /.exec(message)?.[1] === branch
   return { travel: stashes.filter(isOurs), stay: stashes.filter((stash) => !isOurs(stash)) }
@@ -74,7 +72,7 @@ export function stashFiles(stashes: readonly Stash[]): StateFiles {
 export function parseStashes(files: StateFiles): readonly Stash[] {
   const bytes = files.get("stashes")
   if (bytes === undefined) return []
-  const parsed = stashesSchema.safeParse(JSON.parse(Buffer.from(bytes).toString("utf8")))
+  const parsed = stashesSchema.safeParse(jsonOf(bytes))
   if (parsed.success) return parsed.data
   throw new AppError(
     "damaged_data",
@@ -98,7 +96,8 @@ export async function addStashes(repository: Repository, wanted: readonly Stash[
       GIT_COMMITTER_DATE: `@${at}`,
     }
     // An entry is a line of a reflog: no command writes several with words of their own.
-    await git(repository, ["update-ref", "--create-reflog", "-m", message, "refs/stash", oid], { env })
+    const words = message === "" ? [] : ["-m", message]
+    await git(repository, ["update-ref", "--create-reflog", ...words, "refs/stash", oid], { env })
   }
   return missing.map(({ oid }) => oid)
 }

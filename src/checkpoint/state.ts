@@ -8,6 +8,17 @@ import { git, gitOid, gitResult, type GitPlace } from "./git.ts"
 /** File name, possibly with slashes, to bytes. */
 export type StateFiles = ReadonlyMap<string, Uint8Array>
 
+/**
+ * The JSON in a state file; undefined for what is none, which no schema takes.
+ */
+export function jsonOf(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(Buffer.from(bytes).toString("utf8"))
+  } catch {
+    return undefined
+  }
+}
+
 /** Files in words that are equal exactly when the files are. */
 export function textOf(files: StateFiles): string {
   const sorted = [...files].sort(([one], [other]) => (one < other ? -1 : 1))
