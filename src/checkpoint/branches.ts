@@ -1,8 +1,9 @@
 /** Other local branches and tags (`--all-branches`): brought where they are absent or can be fast-forwarded, never over anything. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises"
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { z } from "zod"
+import { readTextIfExists } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
 import { oidSchema, type Oid } from "../protocol/ids.ts"
 import type { NotTravelling } from "../protocol/manifest.ts"
@@ -217,7 +218,24 @@ async function nameObstacle(
 async function checkedOut(repository: Repository): Promise<ReadonlySet<string>> {
   const lines = await gitRecords(repository, ["worktree", "list", "--porcelain", "-z"])
   const refs = lines.filter((line) => line.startsWith("branch ")).map((line) => line.slice("branch ".length))
-  return new Set(refs.map((ref) => Buffer.from(ref, "latin1").toString("utf8")))
+  return new Set([
+    ...refs.map((ref) => Buffer.from(ref, "latin1").toString("utf8")),
+    ...(await heldElsewhere(repository)),
+  ])
+}
+
+/** Branches that a rebase or bisect in any worktree will move or go back to: its HEAD is detached meanwhile. */
+async function heldElsewhere(repository: Repository): Promise<readonly string[]> {
+  const linked = await readdir(join(repository.commonDir, "worktrees")).catch(() => [])
+  const folders = [repository.commonDir, ...linked.map((name) => join(repository.commonDir, "worktrees", name))]
+  const held: string[] = []
+  for (const folder of folders) {
+    for (const name of ["rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"]) {
+      const text = (await readTextIfExists(join(folder, name)))?.trim() ?? ""
+      if (text !== "") held.push(text.startsWith("refs/") ? text : `refs/heads/${text}`)
+    }
+  }
+  return held
 }
 
 /** Makes the objects of annotated tags again; each must come out under the id that was told. */
