@@ -86,8 +86,14 @@ export async function writeSparse(repository: Repository, sparse: Sparse | null)
   if (sparse === null) {
     for (const key of KEYS) await unset(repository, key)
     await rm(patternsFile(repository), { force: true })
+    // A linked worktree inherits what the common settings say.
+    if ((await readSparse(repository)) !== null) {
+      await allowWorktreeSettings(repository)
+      await git(repository, ["config", "--worktree", "core.sparseCheckout", "false"])
+    }
     return
   }
+  if (now === null) await keepOldPatterns(repository, sparse.patterns)
   await mkdir(join(repository.gitDir, "info"), { recursive: true })
   if (sparse.patterns === null) await rm(patternsFile(repository), { force: true })
   else await writeFileDurably(patternsFile(repository), sparse.patterns)
@@ -97,6 +103,13 @@ export async function writeSparse(repository: Repository, sparse: Sparse | null)
     if (value === null) await unset(repository, key)
     else await git(repository, ["config", "--worktree", key, value])
   }
+}
+
+/** Patterns of a sparse checkout that was switched off stay in a file beside. */
+async function keepOldPatterns(repository: Repository, patterns: Uint8Array | null): Promise<void> {
+  const old = await readPatterns(repository)
+  if (old === null || Buffer.from(old).equals(Buffer.from(patterns ?? []))) return
+  await writeFileDurably(`${patternsFile(repository)}.before-decamp`, old)
 }
 
 /** Settings of one worktree need this once there are several. Source: git-worktree(1), git 2.39, CONFIGURATION FILE. */
