@@ -1,5 +1,6 @@
 /** A command that changes a directory outside of a hand-off: alone there, and after what was left half done is put back. */
 import { existsSync } from "node:fs"
+import { readdir, rm } from "node:fs/promises"
 import { join } from "node:path"
 import type { Daemon } from "./daemon.ts"
 import { placeToLock } from "./directory-locks.ts"
@@ -37,17 +38,35 @@ export async function inTurn<T>(
   const { directory, gitDir } = await placeToLock(working.into ?? working.directory)
   const request = {
     directory,
-    // What only looks, or is about to be refused where no workspace is, must leave nothing behind.
-    gitDir: working.dryRun === true || gitDir === null || !existsSync(join(gitDir, "decamp")) ? null : gitDir,
+    // What only looks must leave nothing behind.
+    gitDir: working.dryRun === true ? null : gitDir,
     command: working.command,
     waitMs: working.busyWaitMs ?? null,
     signal,
     notice: (text: string) => tally.steps({ type: "waiting", text }),
   }
-  return await daemon.locks.hold(request, async () => {
-    const queued = async (workspace: Parameters<typeof alone>[1], undoing: () => Promise<string | null>) =>
-      await alone(runtime, workspace, undoing)
-    tally.notices.push(...(await undoUnfinished(daemon, directory, queued)))
-    return await work()
-  })
+  const isNew = request.gitDir !== null && !existsSync(join(request.gitDir, "decamp"))
+  try {
+    return await hold()
+  } catch (error) {
+    // Refused where no workspace is: the folder was made for the lock alone.
+    if (isNew && request.gitDir !== null) await removeLockFolder(join(request.gitDir, "decamp"))
+    throw error
+  }
+
+  async function hold(): Promise<T> {
+    return await daemon.locks.hold(request, async () => {
+      const queued = async (workspace: Parameters<typeof alone>[1], undoing: () => Promise<string | null>) =>
+        await alone(runtime, workspace, undoing)
+      tally.notices.push(...(await undoUnfinished(daemon, directory, queued)))
+      return await work()
+    })
+  }
+}
+
+async function removeLockFolder(folder: string): Promise<void> {
+  const names = await readdir(folder).catch(() => [])
+  if (names.every((name) => name === "holder.json" || name.startsWith("lock"))) {
+    await rm(folder, { recursive: true, force: true })
+  }
 }
