@@ -108,7 +108,9 @@ export async function leave(
 export async function arrive(world: World, journey: Journey, to: string): Promise<readonly string[]> {
   if (journey.code === null) throw new Error("nothing has left yet")
   const notices: string[] = []
-  const listen: StepListener = (event) => void (event.type === "notice" && notices.push(event.text))
+  const listen: StepListener = (event) => {
+    if (event.type === "notice" || event.type === "warning") notices.push(event.text)
+  }
   const common = {
     directory: to,
     code: journey.code,
