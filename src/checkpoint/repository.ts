@@ -1,4 +1,5 @@
 /** Finding the repository of a directory, and the states of it that can't travel yet. */
+import { existsSync } from "node:fs"
 import { lstat, realpath } from "node:fs/promises"
 import { dirname, join, sep } from "node:path"
 import { isMissing } from "../lib/files.ts"
@@ -6,6 +7,7 @@ import { AppError } from "../protocol/errors.ts"
 import { oidSchema } from "../protocol/ids.ts"
 import type { CodePart } from "../protocol/manifest.ts"
 import type { Repository, Survey } from "./code.ts"
+import { foldersAbove } from "./modes.ts"
 import { git, gitFailure, gitIn, gitRecords, gitResult, resolveRef, shownPath, type GitPlace } from "./git.ts"
 
 /**
@@ -105,16 +107,24 @@ async function findNested(folders: Folders): Promise<Omit<Survey, "rootCommit">>
     gitlinksOf(place),
     gitRecords(place, ["ls-files", "--others", "--exclude-standard", "-z"]),
   ])
+  const top = folders.topLevel
   const found = new Set<string>()
   for (const line of worktrees) {
     const path = line.startsWith("worktree ") ? shownPath(line.slice("worktree ".length)) : null
-    if (path?.startsWith(folders.topLevel + sep) === true) found.add(path)
+    if (path?.startsWith(top + sep) === true) found.add(path)
   }
-  for (const path of gitlinks) found.add(join(folders.topLevel, shownPath(path)))
+  for (const path of gitlinks) found.add(join(top, shownPath(path)))
   // Without `--directory` only a repository of its own is told as a folder. Source: dir.c, treat_directory, git 2.39.
-  for (const path of others) if (path.endsWith("/")) found.add(join(folders.topLevel, shownPath(path.slice(0, -1))))
+  for (const path of others) if (path.endsWith("/")) found.add(join(top, shownPath(path.slice(0, -1))))
+  // In a SHA-256 repository git takes one with a detached HEAD for a plain folder (git 2.39).
+  for (const path of new Set(others.flatMap(foldersAbove))) {
+    const folder = join(top, shownPath(path))
+    if (existsSync(join(folder, ".git"))) found.add(folder)
+  }
   const inside = [...found].filter((path) => ![...found].some((other) => path.startsWith(other + sep)))
-  return { nested: inside.sort(), untracked: others.filter((path) => !path.endsWith("/")) }
+  const isOutside = (path: string): boolean =>
+    !inside.some((each) => `${top}${sep}${shownPath(path)}`.startsWith(each + sep))
+  return { nested: inside.sort(), untracked: others.filter((path) => !path.endsWith("/") && isOutside(path)) }
 }
 
 /** Byte paths of submodules. The list of a large index is searched as text: only few of its lines are such. */
