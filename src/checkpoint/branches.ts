@@ -230,9 +230,14 @@ async function heldElsewhere(repository: Repository): Promise<readonly string[]>
   const folders = [repository.commonDir, ...linked.map((name) => join(repository.commonDir, "worktrees", name))]
   const held: string[] = []
   for (const folder of folders) {
-    for (const name of ["rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"]) {
-      const text = (await readTextIfExists(join(folder, name)))?.trim() ?? ""
-      if (text !== "") held.push(text.startsWith("refs/") ? text : `refs/heads/${text}`)
+    for (const name of [
+      "rebase-merge/head-name",
+      "rebase-merge/update-refs",
+      "rebase-apply/head-name",
+      "BISECT_START",
+    ]) {
+      const lines = ((await readTextIfExists(join(folder, name))) ?? "").split("\n").map((line) => line.trim())
+      for (const line of lines) if (line !== "") held.push(line.startsWith("refs/") ? line : `refs/heads/${line}`)
     }
   }
   return held

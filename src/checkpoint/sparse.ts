@@ -109,7 +109,7 @@ export async function writeSparse(repository: Repository, sparse: Sparse | null)
 async function keepOldPatterns(repository: Repository, patterns: Uint8Array | null): Promise<void> {
   const old = await readPatterns(repository)
   if (old === null || Buffer.from(old).equals(Buffer.from(patterns ?? []))) return
-  await writeFileDurably(`${patternsFile(repository)}.before-decamp`, old)
+  await writeFileDurably(`${patternsFile(repository)}.before-decamp-${Date.now()}`, old)
 }
 
 /** Settings of one worktree need this once there are several. Source: git-worktree(1), git 2.39, CONFIGURATION FILE. */

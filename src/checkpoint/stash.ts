@@ -57,7 +57,9 @@ export function travelling(
   repository: Repository,
   stashes: readonly Stash[],
 ): { readonly travel: readonly Stash[]; readonly stay: readonly Stash[] } {
-  if (repository.gitDir === repository.commonDir) return { travel: stashes, stay: [] }
+  if (repository.gitDir === repository.commonDir) {
+    return { travel: stashes.slice(0, MAX_STASHES), stay: stashes.slice(MAX_STASHES) }
+  }
   const branch = repository.branch ?? "(no branch)"
   const isOurs = ({ message }: Stash): boolean => /^(?:WIP on|On) (.+?): /.exec(message)?.[1] === branch
   return { travel: stashes.filter(isOurs), stay: stashes.filter((stash) => !isOurs(stash)) }
