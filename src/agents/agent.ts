@@ -14,6 +14,8 @@ export interface AgentScope {
   /** Root commit of the repository, for agents that derive a project id from it; null without commits. */
   readonly rootCommit: string | null
   readonly originUrl: string | null
+  /** Sessions that the user archived in the agent belong to it too; absent: they stay and are listed. */
+  readonly withArchived?: boolean
 }
 
 export interface AgentInstallation {
@@ -63,6 +65,8 @@ export interface SessionImportRequest {
   readonly base: ReadonlyMap<string, string>
   /** A new folder (0700) that must hold, fsynced, all that is needed to undo, before the store is changed. */
   readonly undoDirectory: string
+  /** Given: the sessions arrive fenced, and fences that stand already are stepped over and stand again afterwards. Absent: none is set or touched. */
+  readonly fence?: FenceRequest
 }
 
 export interface ImportedSession {
@@ -120,6 +124,121 @@ export interface AgentProcess {
 export interface Quiescer {
   /** Live processes of this agent in the workspace; unknown counts as running. Bounded to 200 ms for all sessions of a directory. */
   processes(scope: AgentScope): Promise<readonly AgentProcess[]>
+}
+
+/** Ends turns instead of waiting for them. */
+export interface Interrupter {
+  /**
+   * Interrupts every running turn of the scope in the agent's own way, then ends what its tools started, by pid, and closes
+   * transcripts that were left open as the agent itself closes an interrupted turn. Answers when all of it has ended or cannot be.
+   * @returns sessions that were interrupted, and processes that are still there
+   */
+  interrupt(
+    scope: AgentScope,
+  ): Promise<{ readonly sessions: readonly string[]; readonly left: readonly AgentProcess[] }>
+  /** Processes that a tool of this agent started and that may still change files of the workspace, also when the agent has ended. */
+  toolProcesses(scope: AgentScope): Promise<readonly AgentProcess[]>
+}
+
+/**
+ * How far a fence can be relied on. `enforced`: proved to be in force for every way in that the agent offers, docs/limits.md names
+ * the exceptions; `advisory`: it could not be proved, `reason` says why and what to do.
+ */
+export type FenceStrength = "none" | "advisory" | "enforced"
+
+export interface FencedSession {
+  readonly id: string
+  readonly strength: FenceStrength
+  readonly reason?: string
+}
+
+export interface FenceRequest {
+  readonly scope: AgentScope
+  /** Private folder (0700) of this agent and workspace, kept while the fence stands: how each step is undone is in it, fsynced, before the step is done. */
+  readonly folder: string
+  /** Folder of this agent on this host, for all workspaces: one file per fenced session, named by its id, holding {@link words}. Hooks and plugins look there. */
+  readonly marks: string
+  /** Said to who types a prompt, where the agent can show it: one line without control characters, at most 200 characters. */
+  readonly words: string
+  /** Command line of `decamp hook`, for hooks: the agent's name is appended. */
+  readonly hook: readonly string[]
+}
+
+export interface FenceReport {
+  /** Every session of the scope that is not in a turn, and what holds it now. */
+  readonly sessions: readonly FencedSession[]
+  /** Sessions in the middle of a turn: nothing was set on them. */
+  readonly running: readonly string[]
+}
+
+/** Keeps every process of an agent from going on with sessions that this host does not own. */
+export interface Fencer {
+  /** What {@link fence} would reach, without setting anything. Sessions in a turn are judged as if it had ended. */
+  foresee(request: FenceRequest): Promise<readonly FencedSession[]>
+  /**
+   * Sets the fence on every session of the scope that is not in a turn, and proves that it is in force. Idempotent: also for sessions
+   * that have come since, and after a crash in the middle.
+   */
+  fence(request: FenceRequest): Promise<FenceReport>
+  /** What is in force now, as the agent's own store and processes show it; sessions without a fence are absent. Changes nothing. */
+  fenced(request: FenceRequest): Promise<ReadonlyMap<string, FenceStrength>>
+  /**
+   * Takes away exactly what {@link fence} and `import` set, also when the agent was updated meanwhile. Idempotent.
+   * @returns what a person has to do before an open window goes on, a line each
+   */
+  lift(request: FenceRequest): Promise<readonly string[]>
+}
+
+/** Goes on with a session that this host owns. */
+export interface Prompter {
+  /**
+   * Sends a prompt to a session and waits for the end of the turn.
+   * @param onText pieces of the answer's text as they come
+   * @throws {AppError} agent_missing, unknown_session, session_busy, interrupted; internal with the agent's own last words
+   */
+  prompt(
+    scope: AgentScope,
+    id: string,
+    text: string,
+    options: { readonly onText: (text: string) => void; readonly signal: AbortSignal },
+  ): Promise<void>
+  /** Command line of the agent's own interface on a session, to be run in {@link AgentSession}'s directory with the scope's environment. */
+  attachCommand(scope: AgentScope, id: string): Promise<readonly [string, ...string[]]>
+}
+
+/** What has to be typed on a host before sessions that arrive there can go on: logging in, dialogs about trust or first use. */
+export interface Readiness {
+  /** Lines for a person, each with the command; empty: nothing that can be told without reading secrets. */
+  missing(scope: AgentScope): Promise<readonly string[]>
+}
+
+/** One change that `decamp agents install` makes to a user's files. */
+export interface InstalledPiece {
+  /** What it is for, for a person: `plugin`, `hooks`. */
+  readonly what: string
+  readonly path: string
+  /** `foreign`: something else is in its place, which is left alone; `changed`: ours, edited since. */
+  readonly state: "absent" | "installed" | "changed" | "foreign"
+  readonly note?: string
+}
+
+/** Comfort on top of the fence: readable words and, while away, the typed prompt kept. Only with the user's consent. */
+export interface WordsInstaller {
+  /** What there is now, without changing anything. */
+  inspect(install: WordsInstall): Promise<readonly InstalledPiece[]>
+  /** Idempotent. @throws {AppError} not_allowed when a file can't be changed without harm, naming it */
+  install(install: WordsInstall): Promise<readonly InstalledPiece[]>
+  /** Leaves every file as it was, byte for byte; what the user has edited since is taken out by its own key alone, and said. */
+  uninstall(install: WordsInstall): Promise<readonly InstalledPiece[]>
+}
+
+export interface WordsInstall {
+  readonly env: AgentEnvironment
+  /** Private folder (0700) for copies of what was there before. */
+  readonly folder: string
+  /** As in {@link FenceRequest}. */
+  readonly marks: string
+  readonly hook: readonly string[]
 }
 
 /** The outcome of comparing an arriving session's agent version with the one installed here. */
