@@ -31,10 +31,10 @@ function leave(exitCode: number): never {
 async function serveHostRole(): Promise<number> {
   const { hostOptions, serveHost } = await import("./host/start.ts")
   const options = hostOptions(argv.slice(2), process.env)
-  if (options.kind === "local" || options.gatewaySocket !== null) return await serveHost(options, null)
+  if (options.kind === "local" || options.gatewaySocket !== null) return await serveHost(options, null, selfArgv)
   const { startEmbeddedGateway } = await import("./gateway/start.ts")
   const gateway = await startEmbeddedGateway({ stateDir: join(options.stateFolder, "gateway"), selfArgv })
-  return await serveHost(options, gateway)
+  return await serveHost(options, gateway, selfArgv)
 }
 
 process.exitCode = await main().catch((error: unknown) => {

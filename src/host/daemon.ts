@@ -22,6 +22,8 @@ export interface Daemon {
   readonly workFolder: string | null
   /** Environment of agents on a host without a user's command (local hosts); null on a laptop. */
   readonly ownEnvironment: Readonly<Record<string, string>> | null
+  /** Command line of `decamp hook`, for what is written into agents' configuration. */
+  readonly hookArgv: readonly string[]
   /** One command at a time in a directory. */
   readonly locks: DirectoryLocks
   readonly log: (message: string, facts?: Readonly<Record<string, unknown>>) => void

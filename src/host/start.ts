@@ -59,12 +59,21 @@ export function hostOptions(argv: readonly string[], env: Environment): HostOpti
   return { kind: "local", root }
 }
 
-/** Runs until it is stopped (SIGTERM, SIGINT, POST /local/stop). Answers the exit code. */
-export async function serveHost(options: HostOptions, gateway: EmbeddedGateway | null): Promise<number> {
-  return options.kind === "local" ? await serveLocalHost(options.root) : await serveLaptop(options, gateway)
+/**
+ * Runs until it is stopped (SIGTERM, SIGINT, POST /local/stop). Answers the exit code.
+ * @param selfArgv how this program starts itself again
+ */
+export async function serveHost(
+  options: HostOptions,
+  gateway: EmbeddedGateway | null,
+  selfArgv: readonly string[],
+): Promise<number> {
+  return options.kind === "local"
+    ? await serveLocalHost(options.root, selfArgv)
+    : await serveLaptop(options, gateway, selfArgv)
 }
 
-async function serveLocalHost(root: string): Promise<number> {
+async function serveLocalHost(root: string, selfArgv: readonly string[]): Promise<number> {
   const state = join(root, "state")
   const lock = lockFile(join(state, "daemon.lock"))
   const config = await readConfig(join(state, "host.json"))
@@ -77,6 +86,7 @@ async function serveLocalHost(root: string): Promise<number> {
     user: null,
     workFolder: join(root, "work"),
     ownEnvironment: { HOME: join(root, "home"), PATH: process.env["PATH"] ?? "" },
+    selfArgv,
     log,
   })
   const runtime = startRuntime(daemon)
@@ -110,7 +120,11 @@ async function readConfig(path: string): Promise<LocalHost> {
 
 type Laptop = Extract<HostOptions, { kind: "laptop" }>
 
-async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): Promise<number> {
+async function serveLaptop(
+  options: Laptop,
+  embedded: EmbeddedGateway | null,
+  selfArgv: readonly string[],
+): Promise<number> {
   await privateFolder(options.stateFolder)
   const lock = lockFile(join(options.stateFolder, "daemon.lock"))
   const log = openLog("daemon")
@@ -128,6 +142,7 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
     user,
     workFolder: null,
     ownEnvironment: null,
+    selfArgv,
     log,
   })
   token = daemon.store.token() ?? ""
@@ -217,6 +232,7 @@ interface Parts {
   readonly user: UserApi | null
   readonly workFolder: string | null
   readonly ownEnvironment: Readonly<Record<string, string>> | null
+  readonly selfArgv: readonly string[]
   readonly log: Log
 }
 
@@ -233,6 +249,7 @@ function assemble(parts: Parts): Daemon & { identity: { name: string } } {
     stateFolder: parts.state,
     workFolder: parts.workFolder,
     ownEnvironment: parts.ownEnvironment,
+    hookArgv: [...parts.selfArgv, "hook"],
     locks: directoryLocks(
       () => identity.name,
       () => Date.now(),
