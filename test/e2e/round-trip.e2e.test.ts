@@ -5,7 +5,7 @@ import fc from "fast-check"
 import { performAll, type Place } from "../round-trip/commands.ts"
 import { plan, type Plan } from "../round-trip/generate.ts"
 import { forgetNotes, look, makeUpstream, settle, START_S } from "../round-trip/trip.ts"
-import { cleanlinessOf, refsOutsideDecamp } from "../support/checkout.ts"
+import { cleanlinessOf, damageByGit, refsOutsideDecamp } from "../support/checkout.ts"
 import { makeWorld, type Machine, type World } from "../support/world.ts"
 
 setDefaultTimeout(600_000)
@@ -38,11 +38,12 @@ async function decamp(args: readonly string[], cwd: string): Promise<void> {
 async function move(args: readonly string[], from: Place, to: Place, home: string, the: Plan): Promise<void> {
   await forgetNotes(from.top, the)
   const [before, refs] = [await look(from.top), await refsOutsideDecamp(from.top)]
+  const damage = await damageByGit(to.top)
   await decamp(args, home)
   expect({ ...(await look(from.top)), refs: await refsOutsideDecamp(from.top) }).toEqual({ ...before, refs })
   await forgetNotes(to.top, the)
   expect(await look(to.top)).toEqual(before)
-  expect(await cleanlinessOf(to.top)).toEqual([])
+  expect(await cleanlinessOf(to.top)).toEqual(damage)
   to.clockS = from.clockS
 }
 

@@ -3,7 +3,7 @@ import { expect } from "bun:test"
 import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import fc from "fast-check"
-import { cleanlinessOf, filesOf, pictureOf, refsOutsideDecamp, tryGit } from "../support/checkout.ts"
+import { cleanlinessOf, damageByGit, filesOf, pictureOf, refsOutsideDecamp, tryGit } from "../support/checkout.ts"
 import { arrive, leave, newJourney, newWorld, type Journey, type World } from "../support/code-world.ts"
 import { performAll, type Place } from "./commands.ts"
 import { FIRST_FILES, plan, type Plan } from "./generate.ts"
@@ -78,9 +78,10 @@ async function hop(world: World, journey: Journey, from: Place, to: Place, the: 
   await forgetNotes(from.top, the)
   const refs = await refsOutsideDecamp(from.top)
   const before = await look(from.top)
+  const damage = await damageByGit(from.top)
   await leave(world, journey, from.top)
   expect({ ...(await look(from.top)), refs: await refsOutsideDecamp(from.top) }).toEqual({ ...before, refs })
-  expect(await cleanlinessOf(from.top, [world.scratch])).toEqual([])
+  expect(await cleanlinessOf(from.top, [world.scratch])).toEqual(damage)
   await arrive(world, journey, to.top)
   await forgetNotes(to.top, the)
   expect(await look(to.top)).toEqual(before)

@@ -1,5 +1,5 @@
 /** Real git checkouts in temporary folders, and everything about one that must survive a move. */
-import { lstatSync, readdirSync, readlinkSync } from "node:fs"
+import { existsSync, lstatSync, readdirSync, readlinkSync } from "node:fs"
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join, resolve } from "node:path"
@@ -394,6 +394,15 @@ export async function cleanlinessOf(
   )
   const left = scratch.flatMap((folder) => readdirSync(folder).map((name) => `left in ${folder}: ${name}`))
   return [...found.flat(), ...left]
+}
+
+/**
+ * What fsck says before decamp has a turn: git itself damages repositories (2.39.5 writes a tree with an entry twice at
+ * `sparse-checkout set --cone` when a new file in the cone is intended to be added). Nothing where there is no directory.
+ */
+export async function damageByGit(directory: string): Promise<readonly string[]> {
+  if (!existsSync(directory)) return []
+  return (await cleanlinessOf(directory)).filter((line) => line.includes("fsck ended"))
 }
 
 async function problemsOf(directory: string, options: CleanlinessOptions): Promise<readonly string[]> {
