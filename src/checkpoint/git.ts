@@ -1,4 +1,5 @@
 /** The one place that starts git: a scrubbed environment, the user's hooks and background upkeep switched off, a fixed identity. */
+import { newMemoryPace } from "../lib/memory.ts"
 import { run } from "../lib/process.ts"
 import { AppError } from "../protocol/errors.ts"
 import { oidSchema, type Oid } from "../protocol/ids.ts"
@@ -17,6 +18,8 @@ export interface GitOptions {
   /** Text is written byte for byte as latin1 (see {@link gitRecords}). */
   readonly input?: string | ReadableStream<Uint8Array>
   readonly stdoutFile?: string
+  /** Told each piece of the output as it comes; nothing of it is kept then. */
+  readonly onOutput?: (part: Uint8Array) => void
   readonly timeoutMs?: number
   /** Further variables: who and when of a reflog entry. */
   readonly env?: Readonly<Record<string, string>>
@@ -122,6 +125,7 @@ async function start(
       maxOutputBytes: MAX_OUTPUT_BYTES,
       ...(input === undefined ? {} : { stdin: typeof input === "string" ? Buffer.from(input, "latin1") : input }),
       ...(options.stdoutFile === undefined ? {} : { stdoutFile: options.stdoutFile }),
+      ...(options.onOutput === undefined ? {} : { onOutput: options.onOutput }),
     })
   } catch (error) {
     throw gitIsMissing(env) ?? error
@@ -163,6 +167,8 @@ async function gitBytes(place: GitPlace, args: readonly string[], options: GitOp
   return result.stdout
 }
 
+const pace = newMemoryPace()
+
 /**
  * NUL-terminated records of a command with `-z`. They are decoded as latin1, one character per byte, so that a name that is not
  * UTF-8 comes back to git and to the file system unchanged; {@link shownPath} makes them readable.
@@ -172,8 +178,21 @@ export async function gitRecords(
   args: readonly string[],
   options: GitOptions = {},
 ): Promise<readonly string[]> {
-  const text = Buffer.from(await gitBytes(place, args, options)).toString("latin1")
-  return text === "" ? [] : text.replace(/\0$/, "").split("\0")
+  const records: string[] = []
+  let rest = ""
+  let read = 0
+  const onOutput = (part: Uint8Array): void => {
+    // Piece by piece: the output of a list of 100,000 files is never held as one text beside its records.
+    const pieces = Buffer.from(part.buffer, part.byteOffset, part.byteLength).toString("latin1").split("\0")
+    read += part.byteLength
+    pieces[0] = rest + (pieces[0] ?? "")
+    rest = pieces.pop() ?? ""
+    for (const piece of pieces) records.push(piece)
+  }
+  await gitBytes(place, args, { ...options, onOutput })
+  pace(read)
+  if (rest !== "") records.push(rest)
+  return records
 }
 
 /** A byte path of {@link gitRecords} as a person reads it. */

@@ -5,6 +5,7 @@
 import { lstatSync, readFileSync } from "node:fs"
 import { open, readlink } from "node:fs/promises"
 import { isMissing } from "../lib/files.ts"
+import { newMemoryPace } from "../lib/memory.ts"
 import type { Oid } from "../protocol/ids.ts"
 import type { RepositoryPart } from "../protocol/manifest.ts"
 import { readDetails, type Details } from "./checkout.ts"
@@ -103,6 +104,7 @@ async function differentFiles(
   paths: Iterable<string>,
 ): Promise<readonly string[]> {
   const wrong: string[] = []
+  const pace = newMemoryPace()
   let count = 0
   for (const path of paths) {
     count += 1
@@ -110,6 +112,8 @@ async function differentFiles(
     const entry = wanted.get(path)
     const absolute = absoluteOf(repository.topLevel, path)
     const { kind, size } = lookAt(absolute)
+    // The bytes, and what a path, a hash and a stat leave behind.
+    pace(Math.min(size, SMALL_BYTES) + 2_000)
     if (entry === undefined) {
       if (kind !== "none" && kind !== "folder") wrong.push(path)
     } else if (kind !== expected(entry.mode)) wrong.push(path)

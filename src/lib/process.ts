@@ -8,6 +8,8 @@ export interface RunOptions {
   readonly stdin?: Uint8Array | string | ReadableStream<Uint8Array> | Blob
   /** Where standard output goes instead of memory: the path of a file. */
   readonly stdoutFile?: string
+  /** Told each piece of standard output as it comes; nothing of it is kept then. */
+  readonly onOutput?: (part: Uint8Array) => void
   readonly timeoutMs?: number
   readonly signal?: AbortSignal
   /** Cap of standard output kept in memory, bytes (default 64 MiB). */
@@ -38,7 +40,9 @@ export async function run(argv: readonly [string, ...string[]], options: RunOpti
     const cap = options.maxOutputBytes ?? DEFAULT_MAX_OUTPUT
     const [stdout, stderr, exitCode] = await Promise.all([
       child.stdout instanceof ReadableStream
-        ? collect(child.stdout, cap, argv, () => child.kill("SIGKILL"))
+        ? options.onOutput === undefined
+          ? collect(child.stdout, cap, argv, () => child.kill("SIGKILL"))
+          : pass(child.stdout, options.onOutput)
         : new Uint8Array(),
       tail(child.stderr, STDERR_KEPT),
       child.exited,
@@ -88,6 +92,11 @@ async function collect(
     parts.push(part)
   }
   return Buffer.concat(parts)
+}
+
+async function pass(stream: ReadableStream<Uint8Array>, onOutput: (part: Uint8Array) => void): Promise<Uint8Array> {
+  for await (const part of stream) onOutput(part)
+  return new Uint8Array()
 }
 
 async function tail(stream: ReadableStream<Uint8Array>, kept: number): Promise<string> {
