@@ -11,7 +11,9 @@ import type {
   AgentEnvironment,
   AgentInstallation,
   AgentScope,
+  Prompter,
   Quiescer,
+  Readiness,
   SessionExport,
   SessionImport,
   SessionImportRequest,
@@ -26,7 +28,9 @@ import { exportFile, importFile } from "./portable.ts"
 import { isPortable } from "./portable-file.ts"
 import { processesOf } from "./processes.ts"
 import { projectIdOf } from "./project.ts"
+import { attachCommand, promptSession } from "./prompt.ts"
 import { configuredProviders } from "./providers.ts"
+import { missingHere } from "./readiness.ts"
 import { exportTrees } from "./snapshot-export.ts"
 import { receiveTrees } from "./snapshot-import.ts"
 import { layoutOf, openForReading, schemaStamp } from "./store.ts"
@@ -35,7 +39,7 @@ import { compareVersions, KNOWN_SCHEMAS } from "./versions.ts"
 import { openForWriting } from "./writing.ts"
 
 /** Makes the opencode agent. It remembers the version of each binary it probed, until the binary changes. */
-export function opencodeAgent(): Agent & Quiescer & VersionPolicy & SessionPortability {
+export function opencodeAgent(): Agent & Quiescer & VersionPolicy & SessionPortability & Prompter & Readiness {
   const versions = new Map<string, string>()
   const versionOf = async (binary: string, env: AgentEnvironment): Promise<string> => {
     const facts = await stat(await realpath(binary))
@@ -68,6 +72,9 @@ export function opencodeAgent(): Agent & Quiescer & VersionPolicy & SessionPorta
   }
   return {
     ...agent,
+    prompt: promptSession,
+    attachCommand,
+    missing: missingHere,
     exportFile: async (scope, id, file) => await exportFile(agent, scope, id, file),
     importFile: async (scope, file, undoDirectory) => await importFile(agent, scope, file, undoDirectory),
     recognizes: isPortable,

@@ -5,7 +5,7 @@ import type { AgentEnvironment } from "../agent.ts"
 import { placesOf } from "./places.ts"
 
 /** opencode's own provider works without a login: its free models have a public key (1.18.33). */
-const BUILT_IN = "opencode"
+export const BUILT_IN = "opencode"
 
 /** Providers named in the global configuration and in auth.json (their names only), and the one that needs neither. */
 export async function configuredProviders(env: AgentEnvironment): Promise<readonly string[] | null> {
