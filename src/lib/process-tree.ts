@@ -133,6 +133,29 @@ async function environFromPs(pid: number): Promise<readonly string[] | null> {
   return result.exitCode === 0 ? new TextDecoder().decode(result.stdout).trim().split(" ") : null
 }
 
+/** Those of some processes that have a file open. One whose open files can't be read counts as having it. */
+export async function havingOpen(pids: readonly number[], path: string): Promise<ReadonlySet<number>> {
+  if (pids.length === 0) return new Set()
+  if (process.platform !== "linux") return await havingOpenByLsof(path)
+  const found = new Set<number>()
+  for (const pid of pids) {
+    try {
+      const names = await readdir(`/proc/${pid}/fd`)
+      const targets = await Promise.all(names.map((name) => readlink(`/proc/${pid}/fd/${name}`).catch(() => "")))
+      if (targets.includes(path)) found.add(pid)
+    } catch (error) {
+      if (!isGone(error)) found.add(pid)
+    }
+  }
+  return found
+}
+
+/** macOS: lsof names every process that has the file open. */
+async function havingOpenByLsof(path: string): Promise<ReadonlySet<number>> {
+  const result = await run(["lsof", "-t", "--", path], PS_OPTIONS)
+  return new Set(new TextDecoder().decode(result.stdout).trim().split("\n").filter(Boolean).map(Number))
+}
+
 /** Linux: /proc. Clock ticks are 100 a second on every Linux that Bun runs on (USER_HZ). */
 async function treeFromProc(wantsCwd: (argv: readonly string[]) => boolean): Promise<readonly TreeProcess[]> {
   const uid = process.getuid?.()

@@ -3,7 +3,7 @@ import type { Database } from "bun:sqlite"
 import type { AgentScope, AgentSession, SessionState } from "../agent.ts"
 import { digestOf } from "./chunks.ts"
 import { placesOf } from "./places.ts"
-import { processesOf } from "./processes.ts"
+import { activityOf, driversOf } from "./processes.ts"
 import { layoutOf, openForReading, providerOf, readSessions, sessionsOfScope, type StoredSession } from "./store.ts"
 
 /** Reads the scope's sessions in one transaction. */
@@ -27,20 +27,17 @@ export async function readScope<T>(
 export async function listSessions(scope: AgentScope): Promise<readonly AgentSession[]> {
   const stored = await readScope<readonly StoredSession[]>(scope, [], (_db, sessions) => sessions)
   if (stored.length === 0) return []
-  const processes = await processesOf(
-    scope,
-    stored.filter((each) => each.isUnfinished),
-  )
-  const running = processes.filter(({ state }) => state === "running").map(({ pid }) => pid)
-  const pids = processes.map(({ pid }) => pid)
+  const activity = await activityOf(scope)
+  const open = activity.here.map(({ pid }) => pid)
   return stored.map((session) => {
-    const state = stateOf(session, running.length, pids.length)
+    const drivers = driversOf(activity, session).map(({ pid }) => pid)
+    const state = stateOf(session, drivers.length, open.length)
     return {
       id: session.id,
       parentId: session.parentId,
       title: session.archivedAtMs === null ? session.title : `${session.title} (archived)`,
       state,
-      pids: state === "running" ? running : state === "open" ? pids : [],
+      pids: state === "running" ? drivers : state === "open" ? open : [],
       createdAtMs: session.createdAtMs,
       updatedAtMs: session.updatedAtMs,
       newestMessageAtMs: session.newestMessageAtMs,
@@ -49,8 +46,8 @@ export async function listSessions(scope: AgentScope): Promise<readonly AgentSes
   })
 }
 
-function stateOf(session: StoredSession, running: number, open: number): SessionState {
-  if (session.isUnfinished) return running > 0 ? "running" : "interrupted"
+function stateOf(session: StoredSession, drivers: number, open: number): SessionState {
+  if (session.isUnfinished) return drivers > 0 ? "running" : "interrupted"
   return open > 0 ? "open" : "idle"
 }
 

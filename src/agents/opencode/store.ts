@@ -119,9 +119,16 @@ export interface StoredSession {
   readonly archivedAtMs: number | null
   readonly shareUrl: string | null
   readonly newestMessageAtMs: number
-  /** The last turn has no end: its answer is open, or the question is newer than every answer. */
+  /** The last turn has no end: its answer is open, the question is newer than every answer, or the next step is about to begin. */
   readonly isUnfinished: boolean
 }
+
+/**
+ * Between two steps of a turn the last answer is complete, and says only that tools were called. So does one after which the user
+ * refused a tool, and that turn is over: only what is as recent as this, ms, counts as a gap between steps (milliseconds in 1.18.33,
+ * more where a snapshot of a large tree is taken).
+ */
+const BETWEEN_STEPS_MS = 10_000
 
 interface SessionRow {
   id: string
@@ -137,6 +144,7 @@ interface SessionRow {
   newest: number | null
   role: string | null
   ended: number | null
+  between_steps_at: number | null
 }
 
 /** The sessions with these ids and all their descendants by parent, newest first. One query. */
@@ -148,7 +156,9 @@ export function readSessions(db: Database, ids: readonly string[]): StoredSessio
        SELECT s.*, last.time_created AS newest,
          CASE WHEN json_valid(last.data) THEN json_extract(last.data, '$.role') END AS role,
          CASE WHEN json_valid(last.data) THEN json_extract(last.data, '$.time.completed') IS NOT NULL
-           OR json_extract(last.data, '$.error') IS NOT NULL END AS ended
+           OR json_extract(last.data, '$.error') IS NOT NULL END AS ended,
+         CASE WHEN json_valid(last.data) AND json_extract(last.data, '$.finish') IN ('tool-calls', 'unknown')
+           AND json_extract(last.data, '$.error') IS NULL THEN json_extract(last.data, '$.time.completed') END AS between_steps_at
        FROM wanted JOIN session s ON s.id = wanted.id LEFT JOIN message last ON last.id = (
          SELECT m.id FROM message m WHERE m.session_id = s.id ORDER BY m.time_created DESC, m.id DESC LIMIT 1)
        ORDER BY s.time_updated DESC, s.id`,
@@ -166,8 +176,12 @@ export function readSessions(db: Database, ids: readonly string[]): StoredSessio
     archivedAtMs: row.time_archived,
     shareUrl: row.share_url,
     newestMessageAtMs: row.newest ?? 0,
-    isUnfinished: row.role === "user" || (row.role === "assistant" && row.ended !== 1),
+    isUnfinished: row.role === "user" || (row.role === "assistant" && (row.ended !== 1 || isBetweenSteps(row))),
   }))
+}
+
+function isBetweenSteps({ between_steps_at: at }: SessionRow): boolean {
+  return at !== null && Math.abs(Date.now() - at) < BETWEEN_STEPS_MS
 }
 
 /** Id of the provider in a session's record of its model. */
