@@ -1,0 +1,67 @@
+/** Codex as decamp sees it. Facts about its home were seen in 0.169.0. */
+import { realpath, stat } from "node:fs/promises"
+import { basename } from "node:path"
+import { run } from "../../lib/process.ts"
+import type { Agent, AgentEnvironment, AgentInstallation, Quiescer, VersionPolicy } from "../agent.ts"
+import { exportSessions } from "./export.ts"
+import { importSessions } from "./import.ts"
+import { processesOf } from "./in-use.ts"
+import { digestsOf, listSessions } from "./listing.ts"
+import { placesOf } from "./places.ts"
+import { configuredProviders } from "./providers.ts"
+import { rolloutsOfScope } from "./rollouts.ts"
+import { newest } from "./side-stores.ts"
+import { codexMemory } from "./store.ts"
+import { applyUndo } from "./undo-steps.ts"
+import { compareVersions } from "./versions.ts"
+
+/** Makes the Codex agent. It remembers the version of each binary it probed, and what it read of rollouts, until they change. */
+export function codexAgent(): Agent & Quiescer & VersionPolicy {
+  const memory = codexMemory()
+  const versions = new Map<string, string>()
+  const versionOf = async (binary: string, env: AgentEnvironment): Promise<string> => {
+    const facts = await stat(await realpath(binary))
+    const key = [binary, facts.mtimeMs, facts.size].join("\n")
+    const known = versions.get(key)
+    if (known !== undefined) return known
+    const version = await probeVersion(binary, env)
+    if (version !== "") versions.set(key, version)
+    return version
+  }
+  const detect = async (env: AgentEnvironment): Promise<AgentInstallation | null> => {
+    const binary = Bun.which("codex", { PATH: env["PATH"] ?? "" })
+    if (binary === null) return null
+    return { binary, version: await versionOf(binary, env), schemaStamp: await schemaStamp(env) }
+  }
+  return {
+    name: "codex",
+    detect,
+    compareVersions: (source, target) => compareVersions(source, target),
+    sessions: async (scope) => await listSessions(memory.rollouts, scope),
+    async export(scope, sink, known) {
+      const installed = await detect(scope.env)
+      const part = { version: installed?.version ?? "", schemaStamp: installed?.schemaStamp ?? "" }
+      return await exportSessions(memory, scope, sink, known.sessions, part)
+    },
+    import: async (request) => await importSessions(memory, request),
+    undoImport: async (scope, undoDirectory) => await applyUndo(scope.env, undoDirectory),
+    digests: async (scope, ids) => await digestsOf(memory, scope, ids),
+    providers: configuredProviders,
+    async processes(scope) {
+      const { rollouts } = await rolloutsOfScope(placesOf(scope.env), memory.rollouts, scope)
+      return await processesOf(scope, rollouts)
+    },
+  }
+}
+
+/** Name of the newest file of its index, which Codex numbers with its schema: `state_5`. */
+async function schemaStamp(env: AgentEnvironment): Promise<string> {
+  const file = await newest(placesOf(env), "state")
+  return file === null ? "" : basename(file, ".sqlite")
+}
+
+async function probeVersion(binary: string, env: AgentEnvironment): Promise<string> {
+  const result = await run([binary, "--version"], { env, timeoutMs: 30_000 }).catch(() => null)
+  if (result === null || result.exitCode !== 0) return ""
+  return new TextDecoder().decode(result.stdout).trim()
+}

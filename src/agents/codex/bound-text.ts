@@ -1,0 +1,103 @@
+/**
+ * Text of a rollout without the places it lies in. Wherever the workspace's directory or CODEX_HOME is named, the portable form has
+ * a placeholder; on arrival the destination's go there. Placeholders begin with U+0001, which JSON text never holds unescaped.
+ */
+import { pathToFileURL } from "node:url"
+
+const MARK = "\u0001"
+const ESCAPED = `${MARK}E`
+/** In paths, and in `file://` URLs, where some characters are written otherwise. */
+const DIRECTORY = { path: `${MARK}D`, url: `${MARK}U` } as const
+const HOME = { path: `${MARK}H`, url: `${MARK}V` } as const
+
+/** What a rollout's text is bound to on one host: real paths without a slash at the end. */
+export interface Binding {
+  /** The workspace's top, and other spellings of it. The first is what arriving text is bound to. */
+  readonly directories: readonly [string, ...string[]]
+  /** CODEX_HOME, and other spellings of it. */
+  readonly homes: readonly [string, ...string[]]
+}
+
+/** Makes the function that answers the portable form of whole lines. */
+export function portableText(binding: Binding): (text: string) => string {
+  const forms = [
+    ...binding.directories.map((path) => ({ path, mark: DIRECTORY })),
+    ...binding.homes.map((path) => ({ path, mark: HOME })),
+  ]
+    .filter(({ path }) => path.length > 1)
+    .toSorted((a, b) => b.path.length - a.path.length || (a.path < b.path ? -1 : 1))
+    .map(({ path, mark }) => ({ mark, path: quoted(path), url: `file://${urlPath(path)}` }))
+  return (text) => {
+    let portable = text.includes(MARK) ? text.replaceAll(MARK, ESCAPED) : text
+    for (const { mark, url, path } of forms) {
+      portable = replacePaths(portable, url, `file://${mark.url}`)
+      portable = replacePaths(portable, path, mark.path)
+    }
+    return portable
+  }
+}
+
+/** Makes the function that binds portable lines to a host. */
+export function boundText(binding: Binding): (portable: string) => string {
+  const values = new Map([
+    [DIRECTORY.path, quoted(binding.directories[0])],
+    [DIRECTORY.url, urlPath(binding.directories[0])],
+    [HOME.path, quoted(binding.homes[0])],
+    [HOME.url, urlPath(binding.homes[0])],
+    [ESCAPED, MARK],
+  ])
+  return (portable) =>
+    portable.includes(MARK)
+      ? portable.replaceAll(new RegExp(`${MARK}[DUHVE]`, "g"), (mark) => values.get(mark) ?? mark)
+      : portable
+}
+
+/** A path as it stands in a JSON string. */
+function quoted(path: string): string {
+  return JSON.stringify(path).slice(1, -1)
+}
+
+function urlPath(path: string): string {
+  return pathToFileURL(path).pathname
+}
+
+/** Replaces a path where it stands as a whole path or as the beginning of one: never inside a longer name. */
+function replacePaths(text: string, path: string, mark: string): string {
+  let at = text.indexOf(path)
+  if (at === -1) return text
+  const pieces: string[] = []
+  let from = 0
+  while (at !== -1) {
+    if (beginsPath(text, at) && endsName(text, at + path.length)) {
+      pieces.push(text.slice(from, at), mark)
+      from = at + path.length
+    }
+    at = text.indexOf(path, at + path.length)
+  }
+  if (from === 0) return text
+  pieces.push(text.slice(from))
+  return pieces.join("")
+}
+
+/** What a name may go on with. */
+const NAME = /[\p{L}\p{N}_\-~+@%$]/u
+
+/** After one of these a slash goes on with a path; after the sign of a diff's line it begins one. */
+const BEFORE = /[\p{L}\p{N}_.~]/u
+
+/** Whether a path can begin here: after `/private` or `x` it can't, after `file://` and after an escaped line break it can. */
+function beginsPath(text: string, at: number): boolean {
+  const before = text[at - 1]
+  if (before === undefined) return true
+  if (before === "/") return text.slice(Math.max(0, at - 3), at) === "://"
+  if ("nrtbf".includes(before) && text[at - 2] === "\\") return true
+  return !BEFORE.test(before)
+}
+
+/** Whether the name ends here; a full stop ends it only when no further name follows. */
+function endsName(text: string, at: number): boolean {
+  const next = text[at]
+  if (next === undefined) return true
+  if (next === ".") return !NAME.test(text[at + 1] ?? " ") && text[at + 1] !== "."
+  return !NAME.test(next)
+}

@@ -1,0 +1,179 @@
+/** Bringing sessions into Codex's home: compared with what is here, written so that it can be taken back, read back. */
+import { dirname, join } from "node:path"
+import { toAppError } from "../../protocol/errors.ts"
+import type { SessionEntry } from "../../protocol/manifest.ts"
+import type { ImportedSession, SessionImport, SessionImportRequest } from "../agent.ts"
+import { boundText, portableText, type Binding } from "./bound-text.ts"
+import { readCarried, writeCarried, type Carried } from "./carried.ts"
+import { compareWith, type Parting } from "./compare.ts"
+import type { Layout } from "./contents.ts"
+import { forkedId, forkedName } from "./fork.ts"
+import { markFenced, recordArrival } from "./fence-arrival.ts"
+import { readHeader, type SessionHeader } from "./header.ts"
+import { titleOf } from "./listing.ts"
+import { addLines, nameLine, readNames } from "./names.ts"
+import { placesOf, readRolloutName, renamedRollout, type CodexPlaces } from "./places.ts"
+import { allRollouts, rolloutsOfScope, type Rollout } from "./rollouts.ts"
+import { bindingOf, digestOf, layoutNow, type CodexMemory } from "./store.ts"
+import { openUndo, type UndoLog } from "./undo-steps.ts"
+import { copyRollout, extendRollout, placeRollout, type Arriving } from "./writing.ts"
+
+interface Local {
+  readonly rollout: Rollout
+  readonly layout: Layout
+  readonly digest: string
+}
+
+interface Plan {
+  readonly entry: SessionEntry
+  readonly header: SessionHeader
+  readonly local: Local | null
+  readonly parting: Parting | null
+  /** Under which what is here will be kept, null when it need not be. */
+  readonly forkId: string | null
+}
+
+interface Context {
+  readonly memory: CodexMemory
+  readonly request: SessionImportRequest
+  readonly places: CodexPlaces
+  readonly binding: Binding
+  readonly names: ReadonlyMap<string, string>
+  readonly here: ReadonlyMap<string, Rollout>
+}
+
+/** Imports all sessions of a request. One that can't be brought in fails alone. */
+export async function importSessions(memory: CodexMemory, request: SessionImportRequest): Promise<SessionImport> {
+  const { scope } = request
+  const places = placesOf(scope.env)
+  const { aliases } = await rolloutsOfScope(places, memory.rollouts, scope)
+  const all = await allRollouts(places, memory.rollouts)
+  const context: Context = {
+    memory,
+    request,
+    places,
+    binding: await bindingOf(scope, aliases),
+    names: await readNames(places),
+    here: new Map(all.map((rollout) => [rollout.id, rollout])),
+  }
+  const outcomes = new Map<string, ImportedSession>()
+  const plans: Plan[] = []
+  for (const entry of request.sessions) {
+    const judged = await attempt(entry.id, async () => await judge(context, entry))
+    if ("outcome" in judged) outcomes.set(entry.id, judged)
+    else plans.push(judged)
+  }
+  const undo = await openUndo(request.undoDirectory)
+  // A copy names the copies of its relatives, so all new ids are known before the first is written.
+  const forks = new Map(plans.flatMap(({ entry, forkId }) => (forkId === null ? [] : [[entry.id, forkId] as const])))
+  for (const plan of plans) {
+    outcomes.set(plan.entry.id, await attempt(plan.entry.id, async () => await write(context, plan, forks, undo)))
+  }
+  return { path: "rollouts", sessions: request.sessions.flatMap(({ id }) => outcomes.get(id) ?? []) }
+}
+
+async function attempt<T>(id: string, work: () => Promise<T>): Promise<T | ImportedSession> {
+  try {
+    return await work()
+  } catch (error) {
+    return { id, outcome: "failed", reason: toAppError(error).message.slice(0, 500) }
+  }
+}
+
+/** Compares what arrives with what is here: an outcome when nothing is to be written, else what is. */
+async function judge(context: Context, entry: SessionEntry): Promise<Plan | ImportedSession> {
+  const { request, names, memory, binding } = context
+  const { id } = entry
+  const rollout = context.here.get(id)
+  if (rollout === undefined) {
+    if (readRolloutName(`rollout-2026-01-01T00-00-00-${id}.jsonl`) === null) {
+      return { id, outcome: "failed", reason: "its id is not one of codex's" }
+    }
+    const header = await readHeader(request.source, entry.blobs[0], id)
+    return { entry, header, local: null, parting: null, forkId: null }
+  }
+  const layout = await layoutNow(memory, request.scope, rollout, binding)
+  const digest = digestOf(rollout, names.get(id), layout)
+  if (digest === entry.digest) return { id, outcome: "unchanged" }
+  const base = request.base.get(id)
+  const kept = { id, outcome: "kept", reason: "it went on here and not at the other side" } as const
+  if (base === entry.digest) return kept
+  const header = await readHeader(request.source, entry.blobs[0], id)
+  const parting = await compareWith(
+    { path: rollout.path, layout },
+    { source: request.source, chunks: entry.blobs.slice(1) },
+    { toPortable: portableText(binding), toBound: boundText(binding) },
+  )
+  // Where nothing happened here since, what arrives replaces it, whatever it is.
+  const isNewer = base === digest || parting.here !== "turns"
+  if (!isNewer && parting.arriving !== "turns") return kept
+  const forkId = isNewer ? null : forkedId(id, digest)
+  return { entry, header, local: { rollout, layout, digest }, parting, forkId }
+}
+
+async function write(
+  context: Context,
+  plan: Plan,
+  forks: ReadonlyMap<string, string>,
+  undo: UndoLog,
+): Promise<ImportedSession> {
+  const { entry, local, parting, forkId } = plan
+  const { id } = entry
+  const { scope, source } = context.request
+  const arriving: Arriving = {
+    source,
+    chunks: entry.blobs.slice(1),
+    toBound: boundText(context.binding),
+    updatedAtMs: entry.updatedAtMs,
+  }
+  const before = await readCarried(scope.env, id)
+  let carried: Carried
+  if (local === null || parting === null) {
+    carried = await placeRollout(id, await placeOf(context, plan), arriving, undo)
+  } else {
+    if (forkId !== null) await keepFork(context, { ...plan, local, forkId }, forks, undo)
+    carried = await extendRollout(id, { path: local.rollout.path, layout: local.layout }, parting, arriving, undo)
+  }
+  await undo.note({ do: "carried", id, before })
+  await writeCarried(scope.env, id, carried)
+  await takeName(context, plan, undo)
+  if (forkId === null) return { id, outcome: "moved" }
+  const reason = `both sides went on; what was here is kept as ${forkId}`
+  return { id, outcome: "forked", forkId, reason }
+}
+
+/** Where a session that is new here goes: with a fence it appears archived, which Codex refuses to go on with. */
+async function placeOf({ request, places }: Context, { entry, header }: Plan): Promise<string> {
+  const isArchived = request.part.shared.some(({ name }) => name === `archived/${entry.id}`)
+  if (isArchived) return join(places.archived, header.file)
+  if (request.fence !== undefined) {
+    await recordArrival(request.fence, entry.id)
+    return join(places.archived, header.file)
+  }
+  return join(places.sessions, readRolloutName(header.file)?.folder ?? "", header.file)
+}
+
+/** Keeps what is here as a session of its own, beside the one that it was. */
+async function keepFork(
+  context: Context,
+  { local, forkId }: Plan & { readonly local: Local; readonly forkId: string },
+  forks: ReadonlyMap<string, string>,
+  undo: UndoLog,
+): Promise<void> {
+  const { rollout, layout } = local
+  const to = join(dirname(rollout.path), renamedRollout(rollout.name, forkId))
+  if (rollout.archived === "fence") await markFenced(context.places, forkId)
+  await copyRollout({ path: rollout.path, layout }, to, forks, undo)
+  const title = forkedName(titleOf(rollout, context.names))
+  const line = nameLine(forkId, title, rollout.tail.lastAtMs)
+  await undo.note({ do: "names", lines: [line] })
+  await addLines(context.places, [line])
+}
+
+/** The side that went on has the say about the name. */
+async function takeName({ places, names }: Context, { entry, header }: Plan, undo: UndoLog): Promise<void> {
+  if (header.name === null || header.name === names.get(entry.id)) return
+  const line = nameLine(entry.id, header.name, entry.updatedAtMs)
+  await undo.note({ do: "names", lines: [line] })
+  await addLines(places, [line])
+}

@@ -1,0 +1,116 @@
+/**
+ * How an import is taken back: one numbered file per change in the undo folder, fsynced before the change is made, with what it
+ * needs beside it. Undone from the newest to the oldest, each once.
+ */
+import { copyFile, open, readdir, rename, rm, stat, truncate, utimes } from "node:fs/promises"
+import { createReadStream } from "node:fs"
+import { join } from "node:path"
+import { z } from "zod"
+import { isMissing, privateFolder, readTextIfExists, syncFolder, writeFileDurably } from "../../lib/files.ts"
+import type { AgentEnvironment } from "../agent.ts"
+import { carriedSchema, writeCarried } from "./carried.ts"
+import { removeLines } from "./names.ts"
+import { placesOf } from "./places.ts"
+
+const stepSchema = z.discriminatedUnion("do", [
+  /** A file that the import makes. */
+  z.object({ do: z.literal("add"), path: z.string() }),
+  /** What stood behind `offset` lies in `saved`. */
+  z.object({ do: z.literal("tail"), path: z.string(), offset: z.int(), saved: z.string(), mtimeMs: z.number() }),
+  /** The whole former file lies in `saved`. */
+  z.object({ do: z.literal("replace"), path: z.string(), saved: z.string(), mtimeMs: z.number() }),
+  z.object({ do: z.literal("names"), lines: z.array(z.string()) }),
+  z.object({ do: z.literal("carried"), id: z.string(), before: carriedSchema.nullable() }),
+])
+export type UndoStep = z.infer<typeof stepSchema>
+
+export interface UndoLog {
+  /** Makes a step durable. Call before the change. */
+  note(step: UndoStep): Promise<void>
+  /** A new file's path for what a step saves. */
+  place(): string
+}
+
+/** Goes on with the steps of an undo folder. */
+export async function openUndo(undoDirectory: string): Promise<UndoLog> {
+  await privateFolder(undoDirectory)
+  let last = (await stepNumbers(undoDirectory)).at(-1) ?? 0
+  return {
+    async note(step) {
+      last += 1
+      await writeFileDurably(stepFile(undoDirectory, last), JSON.stringify(step))
+    },
+    place: () => join(undoDirectory, `saved-${crypto.randomUUID()}`),
+  }
+}
+
+function stepFile(folder: string, number: number): string {
+  return join(folder, `step-${number}.json`)
+}
+
+async function stepNumbers(folder: string): Promise<number[]> {
+  const names = await readdir(folder).catch((error: unknown) => {
+    if (isMissing(error)) return []
+    throw error
+  })
+  return names
+    .flatMap((name) => /^step-(\d{1,9})\.json$/.exec(name)?.[1] ?? [])
+    .map(Number)
+    .toSorted((a, b) => a - b)
+}
+
+/** Copies the bytes of a file from `offset` on, fsynced. */
+export async function saveTail(path: string, offset: number, to: string): Promise<void> {
+  const file = await open(to, "wx", 0o600)
+  try {
+    for await (const piece of createReadStream(path, { start: offset })) await file.writeFile(piece)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+/** Takes back every step that is there, newest first. Idempotent. */
+export async function applyUndo(env: AgentEnvironment, undoDirectory: string): Promise<void> {
+  for (const number of (await stepNumbers(undoDirectory)).toReversed()) {
+    const file = stepFile(undoDirectory, number)
+    const text = await readTextIfExists(file)
+    if (text !== null) await takeBack(env, stepSchema.parse(JSON.parse(text)))
+    // Undone once: what happens in the sessions from now on is not ours to take back.
+    await rm(file, { force: true })
+    await syncFolder(undoDirectory)
+  }
+}
+
+async function takeBack(env: AgentEnvironment, step: UndoStep): Promise<void> {
+  if (step.do === "add") return await rm(step.path, { force: true })
+  if (step.do === "names") return await removeLines(placesOf(env), new Set(step.lines))
+  if (step.do === "carried") return await writeCarried(env, step.id, step.before)
+  if (!(await exists(step.saved))) return
+  if (step.do === "replace") {
+    const temporary = `${step.path}.decamp.tmp`
+    await copyFile(step.saved, temporary)
+    await utimes(temporary, new Date(step.mtimeMs), new Date(step.mtimeMs))
+    return await rename(temporary, step.path)
+  }
+  if (!(await exists(step.path))) return
+  await truncate(step.path, step.offset)
+  const to = await open(step.path, "a")
+  try {
+    for await (const piece of createReadStream(step.saved)) await to.writeFile(piece)
+    await to.sync()
+  } finally {
+    await to.close()
+  }
+  await utimes(step.path, new Date(step.mtimeMs), new Date(step.mtimeMs))
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
+    (error: unknown) => {
+      if (isMissing(error)) return false
+      throw error
+    },
+  )
+}
