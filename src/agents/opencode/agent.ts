@@ -11,6 +11,7 @@ import type {
   AgentEnvironment,
   AgentInstallation,
   AgentScope,
+  Fencer,
   Prompter,
   Quiescer,
   Readiness,
@@ -19,8 +20,10 @@ import type {
   SessionImportRequest,
   SessionPortability,
   VersionPolicy,
+  WordsInstaller,
 } from "../agent.ts"
 import { exportSessions } from "./export.ts"
+import { opencodeFencer } from "./fence.ts"
 import { importSessions } from "./import.ts"
 import { digestsOf, listSessions, unfinishedSessions } from "./listing.ts"
 import { placesOf } from "./places.ts"
@@ -36,10 +39,18 @@ import { receiveTrees } from "./snapshot-import.ts"
 import { layoutOf, openForReading, schemaStamp } from "./store.ts"
 import { applyUndo, hasUndo } from "./undo-record.ts"
 import { compareVersions, KNOWN_SCHEMAS } from "./versions.ts"
+import { opencodeWords } from "./words.ts"
 import { openForWriting } from "./writing.ts"
 
 /** Makes the opencode agent. It remembers the version of each binary it probed, until the binary changes. */
-export function opencodeAgent(): Agent & Quiescer & VersionPolicy & SessionPortability & Prompter & Readiness {
+export function opencodeAgent(): Agent &
+  Fencer &
+  Quiescer &
+  VersionPolicy &
+  SessionPortability &
+  Prompter &
+  Readiness &
+  WordsInstaller {
   const versions = new Map<string, string>()
   const versionOf = async (binary: string, env: AgentEnvironment): Promise<string> => {
     const facts = await stat(await realpath(binary))
@@ -72,9 +83,11 @@ export function opencodeAgent(): Agent & Quiescer & VersionPolicy & SessionPorta
   }
   return {
     ...agent,
+    ...opencodeFencer(),
     prompt: promptSession,
     attachCommand,
     missing: missingHere,
+    ...opencodeWords,
     exportFile: async (scope, id, file) => await exportFile(agent, scope, id, file),
     importFile: async (scope, file, undoDirectory) => await importFile(agent, scope, file, undoDirectory),
     recognizes: isPortable,

@@ -9,11 +9,14 @@ import { z } from "zod"
 import { privateFolder } from "../../lib/files.ts"
 import { AppError, toAppError } from "../../protocol/errors.ts"
 import type { SessionEntry } from "../../protocol/manifest.ts"
-import type { ImportedSession, SessionImportRequest } from "../agent.ts"
+import type { FenceRequest, ImportedSession, SessionImportRequest } from "../agent.ts"
 import type { Binding } from "./binding.ts"
 import { digestOf, parkUndo } from "./chunks.ts"
+import { placeMarks, recordFence } from "./fence-journal.ts"
+import { standingFences, writeOverFences } from "./fence-triggers.ts"
 import { copySession, freshIds, ownedIds } from "./fork.ts"
 import { ensureProject, hasProject, mergeSession, placeAhead, removeAhead, sessionStamp } from "./merge.ts"
+import { placesOf } from "./places.ts"
 import type { ArrivedTrees } from "./snapshot-import.ts"
 import { namedTrees } from "./snapshot-trees.ts"
 import { createStage, stageSession, type Destination } from "./stage.ts"
@@ -40,7 +43,8 @@ export async function importSessions(
 ): Promise<ImportedSession[]> {
   const layout = layoutOf(db)
   const outcomes = new Map<string, ImportedSession>()
-  const context = { db, layout, directories: await directoriesOf(db, request), destination }
+  const { fence } = request
+  const context = { db, layout, directories: await directoriesOf(db, request), destination, fence: null }
   const plans = judge(context, request, outcomes)
   if (plans.length > 0) {
     const file = join(await privateFolder(request.undoDirectory), "stage.db")
@@ -63,14 +67,19 @@ export async function importSessions(
           filesAdded: [...trees.filesAdded],
         })
         await trees.place()
+        const writing = { ...context, fence: fence === undefined ? null : await expectArrivals(fence, staged) }
         for (const plan of staged) {
-          outcomes.set(plan.entry.id, { ...undo.get(plan.entry.id), ...(await write(context, plan, record)) })
+          outcomes.set(plan.entry.id, { ...undo.get(plan.entry.id), ...(await write(writing, plan, record)) })
         }
         const failed = staged.filter(
           ({ entry, exists }) =>
-            outcomes.get(entry.id)?.outcome === "failed" && (exists || removeAhead(db, layout, entry.id)),
+            outcomes.get(entry.id)?.outcome === "failed" &&
+            (exists || removeAhead(db, layout, entry.id, (work) => transactOver(writing, work))),
         )
-        await dropFromUndo(record, new Set(failed.flatMap(({ entry, forkId }) => [entry.id, forkId ?? entry.id])))
+        await dropFromUndo(record, new Set(failed.flatMap(idsOf)))
+        if (fence !== undefined) {
+          await placeMarks(fence, staged.filter((plan) => !failed.includes(plan)).flatMap(idsOf), false)
+        }
       }
     } finally {
       db.run("DETACH stage")
@@ -85,6 +94,24 @@ interface Context {
   readonly layout: StoreLayout
   readonly directories: readonly string[]
   readonly destination: Destination
+  /** Under which fence sessions arrive; null: none is set, and none may stand. */
+  readonly fence: { readonly key: string; readonly words: string } | null
+}
+
+/** Puts down that sessions will arrive fenced. */
+async function expectArrivals(fence: FenceRequest, staged: readonly Plan[]): Promise<Context["fence"]> {
+  const database = placesOf(fence.scope.env).database ?? ""
+  return { key: await recordFence(fence, database, staged.flatMap(idsOf)), words: fence.words }
+}
+
+function idsOf({ entry, forkId }: Plan): string[] {
+  return forkId === null ? [entry.id] : [entry.id, forkId]
+}
+
+/** A write transaction beside what fences stand. */
+function transactOver({ db, fence }: Context, work: (check: () => void) => void): void {
+  if (fence === null) writeTransaction(db, work)
+  else writeOverFences(db, work)
 }
 
 async function directoriesOf(db: Database, request: SessionImportRequest): Promise<readonly string[]> {
@@ -105,10 +132,15 @@ function judge(context: Context, request: SessionImportRequest, outcomes: Map<st
     ).map((session) => [session.id, session]),
   )
   const plans: Plan[] = []
+  const fences = request.fence === undefined ? standingFences(db) : []
   for (const entry of request.sessions) {
     const { id } = entry
     if (!/^ses_[0-9A-Za-z]{1,100}$/.test(id)) {
       outcomes.set(id, { id, outcome: "failed", reason: "its id is not one of opencode's" })
+      continue
+    }
+    if (fences.some(({ named }) => named.has(id))) {
+      outcomes.set(id, { id, outcome: "failed", reason: "it is fenced here: this host does not own its workspace" })
       continue
     }
     const local = here.get(id)
@@ -195,7 +227,7 @@ async function write(context: Context, plan: Plan, record: string): Promise<Impo
   const { db, layout } = context
   const { id, digest } = plan.entry
   try {
-    if (!plan.exists) placeAhead(db, layout, id)
+    if (!plan.exists) placeAhead(db, layout, id, (work) => transactOver(context, work))
     const isVerified = transact(context, plan)
     if (!isVerified) {
       await restoreSession(db, layout, record, { id, existed: plan.exists, forkId: plan.forkId })
@@ -221,7 +253,7 @@ function transact(context: Context, plan: Plan): boolean {
   const { db, layout, destination } = context
   const { id, digest } = plan.entry
   let written = ""
-  writeTransaction(db, (check) => {
+  const work = (check: () => void): void => {
     if (
       plan.exists ? sessionStamp(db, id) !== plan.stamp : readSessions(db, [id]).some((session) => session.id === id)
     ) {
@@ -233,7 +265,9 @@ function transact(context: Context, plan: Plan): boolean {
     }
     mergeSession(db, layout, id, check)
     written = sessionStamp(db, id)
-  })
+  }
+  if (context.fence === null) writeTransaction(db, work)
+  else writeOverFences(db, work, { ...context.fence, ids: idsOf(plan) })
   db.run("BEGIN")
   try {
     // An opencode that went on with the session at once: what it added is not ours to judge.

@@ -1,7 +1,6 @@
 /** One session from the stage into the store: rows that differ are written, rows that went away are deleted, the others not touched. */
 import type { Database } from "bun:sqlite"
 import { travellingColumns, type SqlValue } from "./chunks.ts"
-import { writeTransaction } from "./writing.ts"
 import { keyOf, primaryKeyOf, type SessionTable, type StoreLayout } from "./store.ts"
 
 /** Makes the session's rows in the store equal to those in the stage. Runs inside the caller's transaction. */
@@ -32,6 +31,9 @@ function upsert(layout: StoreLayout, table: SessionTable): string {
   return `${insert} ON CONFLICT (${target}) DO UPDATE SET ${set} WHERE ${differs}`
 }
 
+/** A write transaction as the caller wants it: plain, or over fences. */
+export type Transact = (work: (check: () => void) => void) => void
+
 /** Bytes of records that one transaction writes of a session that is new here: a fraction of a second. */
 const AHEAD_BYTES = 24 * 1024 * 1024
 
@@ -39,7 +41,7 @@ const AHEAD_BYTES = 24 * 1024 * 1024
  * Writes the records of a large session that is not here yet in several short transactions. Nobody sees them: the session's own row
  * comes last, by {@link mergeSession}, and an undo record that names the session as absent takes them away.
  */
-export function placeAhead(db: Database, layout: StoreLayout, id: string): void {
+export function placeAhead(db: Database, layout: StoreLayout, id: string, transact: Transact): void {
   for (const table of ["event", "message", "part"] as const) {
     if (!layout.columns.has(table)) continue
     const key = keyOf(table)
@@ -56,7 +58,7 @@ export function placeAhead(db: Database, layout: StoreLayout, id: string): void 
        WHERE "${key}" = ?1 AND rowid BETWEEN ?2 AND ?3`,
     )
     for (let from = facts.first; from <= facts.last; from += step) {
-      writeTransaction(db, () => {
+      transact(() => {
         insert.run(id, from, from + step - 1)
       })
     }
@@ -64,13 +66,13 @@ export function placeAhead(db: Database, layout: StoreLayout, id: string): void 
 }
 
 /** Takes away what {@link placeAhead} left when the session itself did not follow. False: it could not be taken away now. */
-export function removeAhead(db: Database, layout: StoreLayout, id: string): boolean {
+export function removeAhead(db: Database, layout: StoreLayout, id: string, transact: Transact): boolean {
   const left = (["event", "message", "part"] as const).filter((table) => layout.columns.has(table))
   const has = (table: string, key: string): boolean =>
     db.query<unknown, [string]>(`SELECT 1 FROM main.${table} WHERE "${key}" = ?1 LIMIT 1`).get(id) !== null
   if (has("session", "id") || !left.some((table) => has(table, keyOf(table)))) return true
   try {
-    writeTransaction(db, () => {
+    transact(() => {
       for (const table of left) {
         db.query<unknown, [string]>(`DELETE FROM main.${table} WHERE "${keyOf(table)}" = ?1`).run(id)
       }

@@ -71,7 +71,8 @@ export function schemaStamp(database: string | null): string {
   }
 }
 
-function stampOf(db: Database): string {
+/** Newest migration id of an open store, "" when it has none. */
+export function stampOf(db: Database): string {
   const has = db.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migration'").get()
   if (has === null) return ""
   return db.query<{ id: string }, []>("SELECT id FROM migration ORDER BY id DESC LIMIT 1").get()?.id ?? ""

@@ -9,8 +9,9 @@ import { dirname, join } from "node:path"
 import { z } from "zod"
 import { privateFolder, readTextIfExists, syncFolder, writeFileDurably } from "../../lib/files.ts"
 import type { SqlValue } from "./chunks.ts"
+import { writeOverFences } from "./fence-triggers.ts"
 import { keyOf, type SessionTable, type StoreLayout } from "./store.ts"
-import { attach, writeTransaction } from "./writing.ts"
+import { attach } from "./writing.ts"
 
 const recordSchema = z.object({
   schema: z.literal(1),
@@ -140,7 +141,8 @@ function restoreRows(
   record: Pick<UndoRecord, "existed" | "absent" | "projectAdded">,
 ): void {
   const ids = JSON.stringify([...record.existed, ...record.absent])
-  writeTransaction(db, () => {
+  // A fence stands again afterwards, without the sessions that are gone.
+  writeOverFences(db, () => {
     for (const [table, columns] of layout.columns) {
       const key = keyOf(table)
       if (table !== "session") deleteOf(db, table, key, ids)

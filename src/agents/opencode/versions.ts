@@ -6,6 +6,11 @@ export const KNOWN_SCHEMAS: ReadonlyMap<string, string> = new Map([
   ["20260622202450_simplify_session_input", "1.18.33"],
 ])
 
+/** Schemas on whose stores a fence was proved with the real program of that version. */
+export const FENCED_SCHEMAS: ReadonlyMap<string, string> = new Map([
+  ["20260622202450_simplify_session_input", "1.18.33"],
+])
+
 interface TestedPair {
   /** Major and minor version. */
   readonly source: string
