@@ -52,6 +52,18 @@ export function boundText(binding: Binding): (portable: string) => string {
       : portable
 }
 
+/**
+ * Whether two portable texts say the same. Where a path needs no other spelling in a URL, one that a person wrote into a URL as it
+ * is can't be told from one that was spelled for it.
+ */
+export function isSameText(a: string, b: string): boolean {
+  return a === b || (a.includes("file://") && folded(a) === folded(b))
+}
+
+function folded(text: string): string {
+  return text.replaceAll(DIRECTORY.url, DIRECTORY.path).replaceAll(HOME.url, HOME.path)
+}
+
 /** A path as it stands in a JSON string. */
 function quoted(path: string): string {
   return JSON.stringify(path).slice(1, -1)

@@ -4,6 +4,7 @@ import { AppError } from "../../protocol/errors.ts"
 import type { BlobSource } from "../../protocol/blob.ts"
 import type { BlobId } from "../../protocol/ids.ts"
 import { decode, linesOf, splitLines, type Layout } from "./contents.ts"
+import { isSameText } from "./bound-text.ts"
 import { isHousekeeping } from "./housekeeping.ts"
 
 /** What one side has after the point where they part. */
@@ -50,7 +51,7 @@ async function* localLines(path: string, from: number, to: number): AsyncGenerat
   }
 }
 
-/** Compares the file here with arriving chunks. A line is the same when it is once both are bound here, or once both are portable. */
+/** Compares the file here with arriving chunks. A line is the same when it is once both are bound here, or portable. */
 export async function compareWith(
   local: { readonly path: string; readonly layout: Layout },
   arriving: { readonly source: BlobSource; readonly chunks: readonly BlobId[] },
@@ -66,21 +67,32 @@ export async function compareWith(
   try {
     let [a, b] = [await mine.next(), await theirs.next()]
     while (a.done !== true && b.done !== true) {
-      if (text.toBound(b.value) !== a.value && text.toPortable(a.value) !== b.value) break
+      if (text.toBound(b.value) !== a.value && !isSameText(text.toPortable(a.value), b.value)) break
       sameLines += 1
       bytes += Buffer.byteLength(a.value)
       ;[a, b] = [await mine.next(), await theirs.next()]
     }
-    return { sameChunks, sameLines, bytes, here: await restOf(a, mine), arriving: await restOf(b, theirs) }
+    return {
+      sameChunks,
+      sameLines,
+      bytes,
+      here: await restOf(a, mine),
+      arriving: await restOf(b, theirs, text.toBound),
+    }
   } finally {
     await mine.return(undefined)
     await theirs.return(undefined)
   }
 }
 
-async function restOf(first: IteratorResult<string>, lines: AsyncGenerator<string>): Promise<Rest> {
+async function restOf(
+  first: IteratorResult<string>,
+  lines: AsyncGenerator<string>,
+  toBound: (text: string) => string = (line) => line,
+): Promise<Rest> {
   if (first.done === true) return "nothing"
-  if (!isHousekeeping(first.value)) return "turns"
-  for await (const line of lines) if (!isHousekeeping(line)) return "turns"
+  // A placeholder is no JSON: lines are looked at as they would stand here.
+  if (!isHousekeeping(toBound(first.value))) return "turns"
+  for await (const line of lines) if (!isHousekeeping(toBound(line))) return "turns"
   return "housekeeping"
 }

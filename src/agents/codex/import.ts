@@ -9,6 +9,7 @@ import { compareWith, type Parting } from "./compare.ts"
 import type { Layout } from "./contents.ts"
 import { forkedId, forkedName } from "./fork.ts"
 import { markFenced, recordArrival } from "./fence-arrival.ts"
+import { applySettings, arrivingGoal, keepSettings, type Setting } from "./goals.ts"
 import { readHeader, type SessionHeader } from "./header.ts"
 import { titleOf } from "./listing.ts"
 import { addLines, nameLine, readNames } from "./names.ts"
@@ -69,7 +70,37 @@ export async function importSessions(memory: CodexMemory, request: SessionImport
   for (const plan of plans) {
     outcomes.set(plan.entry.id, await attempt(plan.entry.id, async () => await write(context, plan, forks, undo)))
   }
-  return { path: "rollouts", sessions: request.sessions.flatMap(({ id }) => outcomes.get(id) ?? []) }
+  const refused = await settle(context, plans, outcomes)
+  const sessions = request.sessions.flatMap(({ id }) => outcomes.get(id) ?? [])
+  return { path: "rollouts", sessions: sessions.map((each) => withReason(each, refused.get(each.id))) }
+}
+
+/** Has Codex take over names and goals of what was written: at once, or when the fence is lifted. */
+async function settle(
+  { request, binding, names }: Context,
+  plans: readonly Plan[],
+  outcomes: ReadonlyMap<string, ImportedSession>,
+): Promise<ReadonlyMap<string, string>> {
+  const settings: Setting[] = []
+  for (const { entry, header, local, forkId } of plans) {
+    const { id } = entry
+    if (outcomes.get(id)?.outcome === "failed") continue
+    const name = header.name === names.get(id) ? null : header.name
+    const goal = await arrivingGoal(request.part, request.source, id, boundText(binding)).catch(() => null)
+    if (name !== null || goal !== null) settings.push({ id, name, goal })
+    if (forkId !== null && local !== null) {
+      settings.push({ id: forkId, name: forkedName(titleOf(local.rollout, names)), goal: null })
+    }
+  }
+  if (request.fence === undefined) return await applySettings(request.scope, settings)
+  await keepSettings(request.fence, settings)
+  return new Map()
+}
+
+function withReason(imported: ImportedSession, refused: string | undefined): ImportedSession {
+  if (refused === undefined) return imported
+  const goal = `its goal could not be set: ${refused.slice(0, 200)}`
+  return { ...imported, reason: imported.reason === undefined ? goal : `${imported.reason}; ${goal}` }
 }
 
 async function attempt<T>(id: string, work: () => Promise<T>): Promise<T | ImportedSession> {
