@@ -43,7 +43,7 @@ export function codexAgent(): Agent & Quiescer & VersionPolicy {
       const part = { version: installed?.version ?? "", schemaStamp: installed?.schemaStamp ?? "" }
       return await exportSessions(memory, scope, sink, known.sessions, part)
     },
-    import: async (request) => await importSessions(memory, request),
+    import: async (request) => await importSessions(memory, request, (await detect(request.scope.env))?.version ?? ""),
     undoImport: async (scope, undoDirectory) => await applyUndo(scope.env, undoDirectory),
     digests: async (scope, ids) => await digestsOf(memory, scope, ids),
     providers: configuredProviders,

@@ -11,6 +11,7 @@ import { forkedId, forkedName } from "./fork.ts"
 import { markFenced, recordArrival } from "./fence-arrival.ts"
 import { applySettings, arrivingGoal, keepSettings, type Setting } from "./goals.ts"
 import { readHeader, type SessionHeader } from "./header.ts"
+import { readRow, writeRow } from "./index-row.ts"
 import { titleOf } from "./listing.ts"
 import { addLines, nameLine, readNames } from "./names.ts"
 import { placesOf, readRolloutName, renamedRollout, type CodexPlaces } from "./places.ts"
@@ -37,14 +38,22 @@ interface Plan {
 interface Context {
   readonly memory: CodexMemory
   readonly request: SessionImportRequest
+  readonly installed: string
   readonly places: CodexPlaces
   readonly binding: Binding
   readonly names: ReadonlyMap<string, string>
   readonly here: ReadonlyMap<string, Rollout>
 }
 
-/** Imports all sessions of a request. One that can't be brought in fails alone. */
-export async function importSessions(memory: CodexMemory, request: SessionImportRequest): Promise<SessionImport> {
+/**
+ * Imports all sessions of a request. One that can't be brought in fails alone.
+ * @param installed what the Codex here prints for its version, "" when there is none
+ */
+export async function importSessions(
+  memory: CodexMemory,
+  request: SessionImportRequest,
+  installed: string,
+): Promise<SessionImport> {
   const { scope } = request
   const places = placesOf(scope.env)
   const { aliases } = await rolloutsOfScope(places, memory.rollouts, scope)
@@ -52,6 +61,7 @@ export async function importSessions(memory: CodexMemory, request: SessionImport
   const context: Context = {
     memory,
     request,
+    installed,
     places,
     binding: await bindingOf(scope, aliases),
     names: await readNames(places),
@@ -155,12 +165,15 @@ async function write(
     source,
     chunks: entry.blobs.slice(1),
     toBound: boundText(context.binding),
+    installed: context.installed,
     updatedAtMs: entry.updatedAtMs,
   }
   const before = await readCarried(scope.env, id)
   let carried: Carried
   if (local === null || parting === null) {
-    carried = await placeRollout(id, await placeOf(context, plan), arriving, undo)
+    const path = await placeOf(context, plan)
+    carried = await placeRollout(id, path, arriving, undo)
+    await mendRow(context, entry, path, undo)
   } else {
     if (forkId !== null) await keepFork(context, { ...plan, local, forkId }, forks, undo)
     carried = await extendRollout(id, { path: local.rollout.path, layout: local.layout }, parting, arriving, undo)
@@ -182,6 +195,23 @@ async function placeOf({ request, places }: Context, { entry, header }: Plan): P
     return join(places.archived, header.file)
   }
   return join(places.sessions, readRolloutName(header.file)?.folder ?? "", header.file)
+}
+
+/** A row of the index from before, when the session was here once, must not lead Codex elsewhere. */
+async function mendRow({ request, places }: Context, entry: SessionEntry, path: string, undo: UndoLog): Promise<void> {
+  const { topLevel } = request.scope
+  const before = await readRow(places, entry.id)
+  if (before === null) return
+  const isArchived = dirname(path) === places.archived
+  const row = {
+    rollout_path: path,
+    cwd: entry.directory.split("/").includes("..") ? topLevel : join(topLevel, entry.directory),
+    archived: isArchived ? 1 : 0,
+    archived_at: isArchived ? (before.archived_at ?? Math.floor(Date.now() / 1000)) : null,
+  }
+  if (row.rollout_path === before.rollout_path && row.cwd === before.cwd && row.archived === before.archived) return
+  await undo.note({ do: "row", id: entry.id, before })
+  await writeRow(places, entry.id, row)
 }
 
 /** Keeps what is here as a session of its own, beside the one that it was. */

@@ -9,6 +9,7 @@ import { z } from "zod"
 import { isMissing, privateFolder, readTextIfExists, syncFolder, writeFileDurably } from "../../lib/files.ts"
 import type { AgentEnvironment } from "../agent.ts"
 import { carriedSchema, writeCarried } from "./carried.ts"
+import { indexRowSchema, writeRow } from "./index-row.ts"
 import { removeLines } from "./names.ts"
 import { placesOf } from "./places.ts"
 
@@ -20,6 +21,7 @@ const stepSchema = z.discriminatedUnion("do", [
   /** The whole former file lies in `saved`. */
   z.object({ do: z.literal("replace"), path: z.string(), saved: z.string(), mtimeMs: z.number() }),
   z.object({ do: z.literal("names"), lines: z.array(z.string()) }),
+  z.object({ do: z.literal("row"), id: z.string(), before: indexRowSchema }),
   z.object({ do: z.literal("carried"), id: z.string(), before: carriedSchema.nullable() }),
 ])
 export type UndoStep = z.infer<typeof stepSchema>
@@ -85,6 +87,7 @@ export async function applyUndo(env: AgentEnvironment, undoDirectory: string): P
 async function takeBack(env: AgentEnvironment, step: UndoStep): Promise<void> {
   if (step.do === "add") return await rm(step.path, { force: true })
   if (step.do === "names") return await removeLines(placesOf(env), new Set(step.lines))
+  if (step.do === "row") return await writeRow(placesOf(env), step.id, step.before)
   if (step.do === "carried") return await writeCarried(env, step.id, step.before)
   if (!(await exists(step.saved))) return
   if (step.do === "replace") {

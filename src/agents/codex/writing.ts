@@ -1,7 +1,8 @@
 /** Writing rollouts: what is there is kept byte for byte as far as it is the same, and every change can be taken back. */
+import { createHash } from "node:crypto"
 import { open, rename, rm, stat, truncate, utimes } from "node:fs/promises"
 import { dirname } from "node:path"
-import { createHash } from "node:crypto"
+import { z } from "zod"
 import { privateFolder, syncFolder } from "../../lib/files.ts"
 import { AppError } from "../../protocol/errors.ts"
 import type { BlobSource } from "../../protocol/blob.ts"
@@ -11,22 +12,43 @@ import { readChunk, type Parting } from "./compare.ts"
 import { linesOf, piecesOf, splitLines, type Chunk, type Layout } from "./contents.ts"
 import { renameIds } from "./fork.ts"
 import { saveTail, type UndoLog } from "./undo-steps.ts"
+import { tooNewFor } from "./versions.ts"
 
 export interface Arriving {
   readonly source: BlobSource
   readonly chunks: readonly BlobId[]
   readonly toBound: (text: string) => string
+  /** What the Codex here prints for its version, "" when there is none. */
+  readonly installed: string
   /** Becomes the file's modification time: Codex shows it as the time of the last change. */
   readonly updatedAtMs: number
 }
 
-/** Whether a line is the record that a rollout of this session begins with. */
-function isMetaOf(id: string, line: string): boolean {
+const metaSchema = z.object({
+  type: z.literal("session_meta"),
+  payload: z.object({
+    id: z.string(),
+    cli_version: z.string().default(""),
+    history_mode: z.string().default("legacy"),
+  }),
+})
+
+/**
+ * Checks the record that an arriving rollout begins with.
+ * @throws {AppError} damaged_data when it is not one of this session, agent_version when the Codex installed here can't go on with it
+ */
+function checkMeta(id: string, line: string, installed: string): void {
+  const meta = metaSchema.safeParse(parse(line)).data?.payload
+  if (meta?.id !== id) throw new AppError("damaged_data", `what arrived as session ${id} is not its rollout`)
+  const reason = tooNewFor({ version: meta.cli_version, historyMode: meta.history_mode }, installed)
+  if (reason !== null) throw new AppError("agent_version", reason)
+}
+
+function parse(line: string): unknown {
   try {
-    const { type, payload } = Object(JSON.parse(line))
-    return type === "session_meta" && Object(payload).id === id
+    return JSON.parse(line)
   } catch {
-    return false
+    return null
   }
 }
 
@@ -94,8 +116,8 @@ async function appendChunks(id: string, path: string, arriving: Arriving, before
     let skip = before.skipLines
     for (const chunk of arriving.chunks.slice(before.chunks.length)) {
       const lines = splitLines(await readChunk(arriving.source, chunk))
-      if (before.bytes === 0 && counts.length === 0 && !isMetaOf(id, arriving.toBound(lines[0] ?? ""))) {
-        throw new AppError("damaged_data", `what arrived as session ${id} is not its rollout`)
+      if (before.bytes === 0 && counts.length === 0) {
+        checkMeta(id, arriving.toBound(lines[0] ?? ""), arriving.installed)
       }
       counts.push(lines.length)
       const bound = Buffer.from(arriving.toBound(lines.slice(skip).join("")))
