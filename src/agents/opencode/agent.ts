@@ -1,4 +1,5 @@
 /** opencode as decamp sees it. Facts about its store were seen in 1.18.33. */
+import type { Database } from "bun:sqlite"
 import { realpath, stat } from "node:fs/promises"
 import { join } from "node:path"
 import { isMissing, privateFolder } from "../../lib/files.ts"
@@ -12,6 +13,7 @@ import type {
   AgentInstallation,
   AgentScope,
   Fencer,
+  ImportedSession,
   Prompter,
   Quiescer,
   Readiness,
@@ -40,6 +42,7 @@ import { layoutOf, openForReading, schemaStamp } from "./store.ts"
 import { applyUndo, hasUndo } from "./undo-record.ts"
 import { compareVersions, KNOWN_SCHEMAS } from "./versions.ts"
 import { opencodeWords } from "./words.ts"
+import { exportOutputs, namedOutputs, receiveOutputs } from "./tool-outputs.ts"
 import { openForWriting } from "./writing.ts"
 
 /** Makes the opencode agent. It remembers the version of each binary it probed, until the binary changes. */
@@ -107,13 +110,21 @@ async function exportFrom(
   }
   try {
     const taken = await exportSessions(db, scope, sink, known.sessions)
-    const { shared, notTravelling } = await exportTrees(scope, taken.trees, sink, known.part?.shared ?? [])
+    const knownShared = known.part?.shared ?? []
+    const trees = await exportTrees(scope, taken.trees, sink, knownShared)
+    const outputs = await exportOutputs(placesOf(scope.env).toolOutput, taken.outputs, sink, knownShared)
+    const shared = [...trees.shared, ...outputs.shared]
     const part = { agent: "opencode", version, schemaStamp: taken.schemaStamp, shared } satisfies AgentPart
     const { sessions, skipped } = taken
-    return { part, sessions, skipped, notTravelling: [...taken.notTravelling, ...notTravelling] }
+    const gone = [...outputs.missing].map(([path, n]) => ({ kind: "session" as const, path, reason: goneOutputs(n) }))
+    return { part, sessions, skipped, notTravelling: [...taken.notTravelling, ...trees.notTravelling, ...gone] }
   } finally {
     db.close()
   }
+}
+
+function goneOutputs(n: number): string {
+  return `${n} long tool outputs are gone from opencode's tool-output folder, which keeps them for a week; the session has parts of them`
 }
 
 async function undoImport(scope: AgentScope, undoDirectory: string): Promise<void> {
@@ -144,17 +155,46 @@ async function importInto(request: SessionImportRequest): Promise<SessionImport>
       return { path: "none", sessions: request.sessions.map(({ id }) => ({ id, outcome: "failed", reason })) }
     }
     const projectId = await projectIdOf(scope)
-    const folder = join(await privateFolder(request.undoDirectory), "trees")
-    const trees = await receiveTrees(scope, projectId, request.part.shared, request.source, folder)
+    const { toolOutput } = placesOf(scope.env)
+    const folder = await privateFolder(request.undoDirectory)
+    const { shared } = request.part
+    const trees = await receiveTrees(scope, projectId, shared, request.source, join(folder, "trees"))
+    const outputs = await receiveOutputs(toolOutput, shared, request.source, join(folder, "outputs"))
+    const arrived = {
+      filesAdded: [...trees.filesAdded, ...outputs.filesAdded],
+      whole: async (names: readonly string[]): Promise<ReadonlySet<string>> => await trees.whole(names),
+      place: async (): Promise<void> => {
+        await trees.place()
+        await outputs.place()
+      },
+    }
     try {
-      const sessions = await importSessions(db, request, { topLevel: scope.topLevel, projectId }, trees)
-      return { path: "sqlite", sessions }
+      const destination = { topLevel: scope.topLevel, projectId, toolOutput }
+      const sessions = await importSessions(db, request, destination, arrived)
+      return { path: "sqlite", sessions: withoutOutputs(db, sessions, toolOutput, outputs.failed) }
     } finally {
       await trees.discard()
+      await outputs.discard()
     }
   } finally {
     db.close()
   }
+}
+
+/** Says of which sessions some long tool outputs could not be read. */
+function withoutOutputs(
+  db: Database,
+  sessions: readonly ImportedSession[],
+  toolOutput: string,
+  failed: ReadonlySet<string>,
+): readonly ImportedSession[] {
+  if (failed.size === 0) return sessions
+  const ids = sessions.map(({ id }) => id)
+  const lacking = new Set(
+    namedOutputs(db, ids, toolOutput).flatMap(({ session, name }) => (failed.has(name) ? [session] : [])),
+  )
+  const reason = "some of its long tool outputs did not arrive; the session has parts of them"
+  return sessions.map((session) => (lacking.has(session.id) ? { reason, ...session } : session))
 }
 
 /**

@@ -3,10 +3,13 @@
  * placeholder; on arrival the destination's directory goes there. Placeholders begin with U+0001, which valid JSON text never
  * holds unescaped and which is itself escaped, so no content can be taken for one.
  */
+import { pathToFileURL } from "node:url"
 
 const MARK = "\u0001"
 const DIRECTORY = `${MARK}D`
 const PROJECT = `${MARK}P`
+const URL_DIRECTORY = `${MARK}U`
+const TOOL_OUTPUT = `${MARK}T`
 const ESCAPED = `${MARK}E`
 
 /** What a session's records are bound to on one host. */
@@ -15,17 +18,23 @@ export interface Binding {
   readonly directories: readonly string[]
   /** opencode's id of the project here. */
   readonly projectId: string
+  /** opencode's folder of long tool outputs here. */
+  readonly toolOutput: string
 }
 
 /** Makes the function that answers the portable form of a column's text; directories are tried longest first. */
 export function portableText(binding: Binding): (text: string) => string {
-  const names = [...new Set(binding.directories)].toSorted((a, b) => b.length - a.length || (a < b ? -1 : 1))
-  const forms = names.map((name) => ({ plain: name, json: JSON.stringify(name).slice(1, -1) }))
+  const names = new Map(binding.directories.map((name) => [name, DIRECTORY]))
+  // An attachment is named by a file URL, in which blanks and more are written otherwise.
+  for (const name of binding.directories) names.set(pathToFileURL(name).href, URL_DIRECTORY)
+  if (binding.toolOutput !== "") names.set(binding.toolOutput, TOOL_OUTPUT)
+  const longestFirst = [...names].toSorted(([a], [b]) => b.length - a.length || (a < b ? -1 : 1))
+  const forms = longestFirst.map(([name, mark]) => ({ plain: name, json: JSON.stringify(name).slice(1, -1), mark }))
   const projectJson = `"projectID":${JSON.stringify(binding.projectId)}`
   return (text) => {
     const json = isJson(text)
     let portable = text.includes(MARK) ? text.replaceAll(MARK, ESCAPED) : text
-    for (const form of forms) portable = replacePaths(portable, json ? form.json : form.plain)
+    for (const form of forms) portable = replacePaths(portable, json ? form.json : form.plain, form.mark)
     return json && portable.includes(projectJson)
       ? portable.replaceAll(projectJson, `"projectID":"${PROJECT}"`)
       : portable
@@ -35,7 +44,7 @@ export function portableText(binding: Binding): (text: string) => string {
 /** Text of a column as it is written for `binding`, from its portable form. */
 export function bindText(
   portable: string,
-  binding: { readonly directory: string; readonly projectId: string },
+  binding: { readonly directory: string; readonly projectId: string; readonly toolOutput: string },
 ): string {
   if (!portable.includes(MARK)) return portable
   const json = isJson(portable)
@@ -43,6 +52,8 @@ export function bindText(
   return portable
     .replaceAll(DIRECTORY, () => put(binding.directory))
     .replaceAll(PROJECT, () => put(binding.projectId))
+    .replaceAll(URL_DIRECTORY, () => pathToFileURL(binding.directory).href)
+    .replaceAll(TOOL_OUTPUT, () => put(binding.toolOutput))
     .replaceAll(ESCAPED, MARK)
 }
 
@@ -56,14 +67,14 @@ function isJson(text: string): boolean {
 }
 
 /** Replaces a path where it stands as a whole path or as the beginning of one: never inside a longer name. */
-function replacePaths(text: string, path: string): string {
+function replacePaths(text: string, path: string, mark: string): string {
   let at = text.indexOf(path)
   if (at === -1) return text
   const pieces: string[] = []
   let from = 0
   while (at !== -1) {
     if (beginsPath(text, at) && endsName(text, at + path.length)) {
-      pieces.push(text.slice(from, at), DIRECTORY)
+      pieces.push(text.slice(from, at), mark)
       from = at + path.length
     }
     at = text.indexOf(path, at + path.length)

@@ -7,6 +7,8 @@ import type { NotTravelling, SessionEntry } from "../../protocol/manifest.ts"
 import type { AgentScope, SessionProblem } from "../agent.ts"
 import type { Binding } from "./binding.ts"
 import { brokenSessions, chunkId, chunkIdsOf, chunksOf, sessionDigest } from "./chunks.ts"
+import { placesOf } from "./places.ts"
+import { namedOutputs, type NamedOutput } from "./tool-outputs.ts"
 import { namedTrees, type NamedTree } from "./snapshot-trees.ts"
 import { layoutOf, providerOf, sessionsOfScope, type StoredSession, type StoreLayout } from "./store.ts"
 
@@ -15,6 +17,8 @@ export interface ExportedSessions {
   readonly sessions: readonly SessionEntry[]
   readonly skipped: readonly SessionProblem[]
   readonly notTravelling: readonly NotTravelling[]
+  /** Long tool outputs that the sessions name, as they were in the same read. */
+  readonly outputs: readonly NamedOutput[]
   /** Git trees that the sessions name, as they were in the same read. */
   readonly trees: readonly NamedTree[]
 }
@@ -33,13 +37,14 @@ export async function exportSessions(
   db.run("BEGIN")
   try {
     const layout = layoutOf(db)
+    const { toolOutput } = placesOf(scope.env)
     const found = await sessionsOfScope(db, scope)
-    const sessions = only === undefined ? found.sessions : found.sessions.filter(({ id }) => only.has(id))
+    const { sessions, archived } = chosenSessions(found.sessions, scope, known, only)
     const directories = [scope.topLevel, ...found.aliases]
     const entries = new Map<string, SessionEntry>()
     const fresh: StoredSession[] = []
     for (const session of sessions) {
-      const binding = { directories, projectId: session.projectId }
+      const binding = { directories, projectId: session.projectId, toolOutput }
       const entry = knownEntry(db, layout, session, binding, known)
       if (entry === null) fresh.push(session)
       else entries.set(session.id, entry)
@@ -50,7 +55,7 @@ export async function exportSessions(
     )
     for (const session of fresh) {
       if (broken.has(session.id)) continue
-      const binding = { directories, projectId: session.projectId }
+      const binding = { directories, projectId: session.projectId, toolOutput }
       const stored = new Set<string>(known.get(session.id)?.blobs)
       const blobs = await putChunks(chunksOf(db, layout, session, binding), sink, stored)
       entries.set(session.id, entryOf(session, scope, blobs))
@@ -59,11 +64,35 @@ export async function exportSessions(
       schemaStamp: layout.stamp,
       sessions: sessions.flatMap(({ id }) => entries.get(id) ?? []),
       skipped: [...broken].map(([id, reason]) => ({ id, reason })),
-      notTravelling: leftBehind(db, layout, sessions),
+      notTravelling: [...archived, ...leftBehind(db, layout, sessions)],
+      outputs: namedOutputs(db, [...entries.keys()], toolOutput),
       trees: namedTrees(db, [...entries.keys()]),
     }
   } finally {
     db.run("ROLLBACK")
+  }
+}
+
+/** Archived sessions stay with their children unless they are asked for, or have travelled before. */
+function chosenSessions(
+  found: readonly StoredSession[],
+  scope: AgentScope,
+  known: ReadonlyMap<string, SessionEntry>,
+  only: ReadonlySet<string> | undefined,
+): { readonly sessions: readonly StoredSession[]; readonly archived: readonly NotTravelling[] } {
+  if (only !== undefined) return { sessions: found.filter(({ id }) => only.has(id)), archived: [] }
+  const roots = found.filter(({ archivedAtMs, id }) => archivedAtMs !== null && !known.has(id))
+  if (scope.withArchived === true || roots.length === 0) return { sessions: found, archived: [] }
+  const staying = new Set(roots.map(({ id }) => id))
+  for (let before = -1; before !== staying.size;) {
+    before = staying.size
+    for (const { id, parentId } of found)
+      if (parentId !== null && staying.has(parentId) && !known.has(id)) staying.add(id)
+  }
+  const reason = "it is archived; archived sessions go along with --archived"
+  return {
+    sessions: found.filter(({ id }) => !staying.has(id)),
+    archived: roots.map(({ id }) => ({ kind: "session", path: id, reason })),
   }
 }
 
@@ -125,17 +154,6 @@ function leftBehind(db: Database, layout: StoreLayout, sessions: readonly Stored
     }
   }
   const ids = JSON.stringify(sessions.map(({ id }) => id))
-  const outputs = db
-    .query<{ id: string; n: number }, [string]>(
-      `SELECT session_id AS id, count(*) AS n FROM part WHERE session_id IN (SELECT value FROM json_each(?1))
-       AND instr(data, '"outputPath":"') AND json_valid(data)
-       AND json_extract(data, '$.state.metadata.outputPath') IS NOT NULL GROUP BY session_id`,
-    )
-    .all(ids)
-  for (const { id, n } of outputs) {
-    const reason = `${n} long tool outputs lie whole in opencode's tool-output folder here; the session has their beginnings`
-    left.push({ kind: "session", path: id, reason })
-  }
   for (const table of layout.unknownTables) {
     const rows = db
       .query<{ id: string; n: number }, [string]>(

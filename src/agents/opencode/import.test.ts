@@ -1,7 +1,7 @@
 /** Export and import between two stores with opencode's schema: no opencode is started here. */
 import { Database } from "bun:sqlite"
 import { afterEach, beforeEach, expect, test } from "bun:test"
-import { mkdir, mkdtemp, readdir, realpath, rm, symlink } from "node:fs/promises"
+import { mkdir, mkdtemp, readdir, readFile, realpath, rm, symlink, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { memoryBlobs, type MemoryBlobs } from "../../../test/support/memory-blobs.ts"
@@ -37,8 +37,8 @@ afterEach(async () => {
   await rm(folder, { recursive: true, force: true })
 })
 
-const take = async (known?: SessionExport): Promise<SessionExport> =>
-  await agent.export(source, blobs.sink, {
+const take = async (known?: SessionExport, scope = source): Promise<SessionExport> =>
+  await agent.export(scope, blobs.sink, {
     part: known?.part ?? null,
     sessions: new Map(known?.sessions.map((entry) => [entry.id, entry])),
   })
@@ -84,11 +84,11 @@ test("rows, times and unknown columns arrive; what belongs to the host stays, an
   edit(sourceStore, "UPDATE part SET data = ? WHERE id = (SELECT max(id) FROM part)", long)
   edit(sourceStore, "CREATE TABLE session_mood (session_id text, mood text)")
   edit(sourceStore, "INSERT INTO session_mood VALUES (?, 'good')", id)
-  const taken = await take()
+  const taken = await take(undefined, { ...source, withArchived: true })
   expect(taken.notTravelling.map(({ path, reason }) => `${path} ${reason}`)).toEqual([
     expect.stringContaining("share link"),
-    expect.stringContaining("1 long tool outputs"),
     expect.stringContaining("session_mood"),
+    expect.stringContaining("1 long tool outputs"),
   ])
   for (const bytes of blobs.contents.values()) expect(new TextDecoder().decode(bytes)).not.toContain("secret")
   expect(await bring(taken)).toEqual([{ id, outcome: "moved" }])
@@ -99,10 +99,63 @@ test("rows, times and unknown columns arrive; what belongs to the host stays, an
   // On the way back the link at home is still there.
   edit(targetStore, "UPDATE session SET title = 'There'")
   ;[source, target, sourceStore, targetStore] = [target, source, targetStore, sourceStore]
-  expect(await bring(await take(), taken, "undo-back")).toEqual([{ id, outcome: "moved" }])
+  expect(await bring(await take(taken), taken, "undo-back")).toEqual([{ id, outcome: "moved" }])
   expect(sessionRows(targetStore).session).toMatchObject([
     { title: "There", share_url: "https://x", workspace_id: "w" },
   ])
+})
+
+test("archived sessions stay with their children and are listed, unless they are asked for or went before", async () => {
+  const [kept, archived, child] = [1, 2, 3].map((n) =>
+    addSession(sourceStore, { n, directory: source.topLevel, turns: 1 }),
+  )
+  edit(sourceStore, "UPDATE session SET time_archived = 5 WHERE id = ?", archived ?? "")
+  edit(sourceStore, "UPDATE session SET parent_id = ? WHERE id = ?", archived ?? "", child ?? "")
+  const taken = await take()
+  expect(taken.sessions.map(({ id }) => id)).toEqual([kept ?? ""])
+  expect(taken.notTravelling).toEqual([
+    { kind: "session", path: archived ?? "", reason: expect.stringContaining("--archived") },
+  ])
+  const all = await take(taken, { ...source, withArchived: true })
+  expect(all.sessions).toHaveLength(3)
+  expect(all.notTravelling).toEqual([])
+  edit(sourceStore, "UPDATE session SET time_archived = 6 WHERE id = ?", kept ?? "")
+  expect((await take(all)).sessions).toHaveLength(3)
+})
+
+test("a long tool output arrives as a file, bound to it, is not sent again, and an undo takes it away", async () => {
+  const id = addSession(sourceStore, { n: 1, directory: source.topLevel, turns: 1 })
+  const folderOf = (scope: AgentScope): string => join(scope.env["HOME"] ?? "", ".local/share/opencode/tool-output")
+  const path = join(folderOf(source), "tool_206d00000001ABCdef")
+  await mkdir(folderOf(source), { recursive: true })
+  await writeFile(path, "x".repeat(100_000))
+  const state = { output: `Full output saved to: ${path}\nx`, metadata: { truncated: true, outputPath: path } }
+  edit(
+    sourceStore,
+    "UPDATE part SET data = ? WHERE id = (SELECT max(id) FROM part)",
+    JSON.stringify({ type: "tool", state }),
+  )
+  const taken = await take()
+  expect(taken.notTravelling).toEqual([])
+  expect(taken.part.shared.map(({ name }) => name)).toEqual(["tool-output/tool_206d00000001ABCdef"])
+  blobs.newBytes()
+  expect((await take(taken)).part.shared).toEqual(taken.part.shared)
+  expect(blobs.newBytes()).toBe(0)
+  expect(await bring(taken)).toEqual([{ id, outcome: "moved" }])
+  const there = join(folderOf(target), "tool_206d00000001ABCdef")
+  expect(await readFile(there, "utf8")).toBe("x".repeat(100_000))
+  const data = String(sessionRows(targetStore).part.at(-1)?.["data"])
+  expect(data.split(there)).toHaveLength(3)
+  expect(data).not.toContain(path)
+  expect((await agent.digests(target, [id])).get(id)).toBe(taken.sessions[0]?.digest ?? "")
+  await agent.undoImport(target, join(folder, "undo"))
+  expect(await readdir(folderOf(target))).toEqual([])
+  // One that can't be read does not hold the session up; a name that leads elsewhere does.
+  for (const { blobs: ids } of taken.part.shared) for (const blob of ids) blobs.contents.delete(blob)
+  expect(await bring(taken, undefined, "undo-2")).toMatchObject([{ id, outcome: "moved", reason: expect.any(String) }])
+  const named = taken.part.shared.map((content) => ({ ...content, name: "tool-output/../../evil" }))
+  const evil = { ...taken, part: { ...taken.part, shared: named } }
+  await expect(bring(evil, undefined, "undo-3")).rejects.toMatchObject({ code: "damaged_data" })
 })
 
 test("a session that grew puts only what is new, and one that shrank is smaller there too", async () => {

@@ -39,7 +39,7 @@ export async function importSessions(
   db: Database,
   request: SessionImportRequest,
   destination: Destination,
-  trees: ArrivedTrees,
+  trees: Omit<ArrivedTrees, "discard">,
 ): Promise<ImportedSession[]> {
   const layout = layoutOf(db)
   const outcomes = new Map<string, ImportedSession>()
@@ -163,7 +163,7 @@ function judge(context: Context, request: SessionImportRequest, outcomes: Map<st
 }
 
 function bindingOf(context: Context, session: StoredSession): Binding {
-  return { directories: context.directories, projectId: session.projectId }
+  return { directories: context.directories, projectId: session.projectId, toolOutput: context.destination.toolOutput }
 }
 
 async function stageAll(
@@ -192,7 +192,7 @@ async function stageAll(
 async function switchUndo(
   db: Database,
   staged: readonly Plan[],
-  trees: ArrivedTrees,
+  trees: Pick<ArrivedTrees, "whole">,
 ): Promise<ReadonlyMap<string, Undo>> {
   const ids = staged.map(({ entry }) => entry.id)
   const needed = namedTrees(db, ids, "stage").filter(({ isNeeded }) => isNeeded)

@@ -57,9 +57,10 @@ export async function digestsOf(scope: AgentScope, ids: readonly string[]): Prom
   return await readScope(scope, new Map<string, string>(), (db, _sessions, aliases) => {
     const layout = layoutOf(db)
     const directories = [scope.topLevel, ...aliases]
+    const { toolOutput } = placesOf(scope.env)
     const mine = readSessions(db, ids).filter(({ id }) => wanted.has(id))
     return new Map(
-      mine.map((each) => [each.id, digestOf(db, layout, each, { directories, projectId: each.projectId })]),
+      mine.map((each) => [each.id, digestOf(db, layout, each, { directories, projectId: each.projectId, toolOutput })]),
     )
   })
 }

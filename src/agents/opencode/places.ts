@@ -12,6 +12,8 @@ export interface OpencodePlaces {
   readonly database: string | null
   /** Git directories that undo works from: `snapshot/<project id>/<sha1 of the worktree's path>`. */
   readonly snapshots: string
+  /** Long results of tools, whole. */
+  readonly toolOutput: string
 }
 
 /** Resolves the folders from the environment alone; nothing is read from the disk. */
@@ -21,7 +23,13 @@ export function placesOf(env: AgentEnvironment): OpencodePlaces {
   const configDir = join(env["XDG_CONFIG_HOME"] || join(home, ".config"), "opencode")
   const named = env["OPENCODE_DB"] || "opencode.db"
   const database = named === ":memory:" ? null : named.startsWith("/") ? named : join(dataDir, named)
-  return { dataDir, configDir, database, snapshots: join(dataDir, "snapshot") }
+  return {
+    dataDir,
+    configDir,
+    database,
+    snapshots: join(dataDir, "snapshot"),
+    toolOutput: join(dataDir, "tool-output"),
+  }
 }
 
 /** Name of the snapshot folder of a worktree. */

@@ -7,6 +7,7 @@ import { folderSpool, readPortable, writePortable } from "./portable-file.ts"
 import { exportSessions } from "./export.ts"
 import { placesOf } from "./places.ts"
 import { exportTrees } from "./snapshot-export.ts"
+import { exportOutputs } from "./tool-outputs.ts"
 import { openForReading, readSessions } from "./store.ts"
 
 /** Writes one session with its children to a file. @throws {AppError} unknown_session, damaged_data when its records are broken */
@@ -30,7 +31,9 @@ export async function exportFile(
     const main = failed.find((each) => each.id === id)
     if (main !== undefined) throw new AppError("damaged_data", `session ${id} can't be exported: ${main.reason}`)
     if (!taken.sessions.some((entry) => entry.id === id)) throw unknown
-    const { shared } = await exportTrees(scope, taken.trees, spool.sink, [])
+    const trees = await exportTrees(scope, taken.trees, spool.sink, [])
+    const outputs = await exportOutputs(placesOf(scope.env).toolOutput, taken.outputs, spool.sink, [])
+    const shared = [...trees.shared, ...outputs.shared]
     const version = (await agent.detect(scope.env))?.version ?? ""
     const part = { agent: "opencode" as const, version, schemaStamp: taken.schemaStamp, shared }
     await writePortable(file, { agent: "opencode", part, sessions: [...taken.sessions] }, scratch.path)

@@ -26,6 +26,7 @@ const rowSchema = z.array(valueSchema)
 export interface Destination {
   readonly topLevel: string
   readonly projectId: string
+  readonly toolOutput: string
 }
 
 /** Makes the tables of the attached database `stage` like those of the store. */
@@ -90,7 +91,8 @@ function stageWriter(
   id: string,
   destination: Destination,
 ): { writeChunk(bytes: Uint8Array): void } {
-  const binding = { directory: destination.topLevel, projectId: destination.projectId }
+  const { topLevel: directory, projectId, toolOutput } = destination
+  const binding = { directory, projectId, toolOutput }
   return {
     writeChunk(bytes) {
       let open: OpenTable | null = null
@@ -153,7 +155,7 @@ function* linesOf(bytes: Uint8Array): Generator<string> {
 
 function bindCell(
   cell: z.infer<typeof valueSchema>,
-  binding: { readonly directory: string; readonly projectId: string },
+  binding: { readonly directory: string; readonly projectId: string; readonly toolOutput: string },
 ): SqlValue {
   if (typeof cell === "string") return bindText(cell, binding)
   if (typeof cell !== "object" || cell === null) return cell
