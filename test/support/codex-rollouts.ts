@@ -7,6 +7,9 @@ export function threadId(n: number): string {
   return `01a20000-0000-7000-8000-${n.toString(16).padStart(12, "0")}`
 }
 
+/** Lines that {@link addTurn} adds. */
+const LINES_PER_TURN = 10
+
 export interface RolloutSpec {
   /** CODEX_HOME */
   readonly home: string
@@ -49,7 +52,7 @@ export async function writeRollout(spec: RolloutSpec): Promise<string> {
     history_mode: "paginated",
   }
   await writeFile(path, line(n, 0, "session_meta", meta), { mode: 0o600 })
-  for (let turn = 0; turn < spec.turns; turn += 1) await addTurn(path, { ...spec, turn })
+  for (let turn = 0; turn < spec.turns; turn += 1) await addTurn(path, { ...spec, turn }, 1 + turn * LINES_PER_TURN)
   return path
 }
 
@@ -57,9 +60,10 @@ export async function writeRollout(spec: RolloutSpec): Promise<string> {
 export async function addTurn(
   path: string,
   spec: { readonly n: number; readonly directory: string; readonly turn: number; readonly outputBytes?: number },
+  ordinal?: number,
 ): Promise<void> {
   const { n, directory, turn } = spec
-  const from = (await readFile(path, "utf8")).split("\n").length - 1
+  const from = ordinal ?? (await readFile(path, "utf8")).split("\n").length - 1
   const turnId = `01a20000-0001-7000-8000-${(n * 1000 + turn).toString(16).padStart(12, "0")}`
   const output = `Output:\n${directory}\n${"x".repeat(spec.outputBytes ?? 100)}\n`
   const lines: [string, object][] = [
