@@ -10,6 +10,8 @@ export interface TestAgents {
   /** Folder to put first in PATH. */
   readonly bin: string
   readonly opencode: string
+  readonly claude: string
+  readonly codex: string
 }
 
 let found: Promise<TestAgents | string> | undefined
@@ -34,8 +36,9 @@ export async function requireTestAgents(): Promise<TestAgents> {
 }
 
 async function findOrInstall(): Promise<TestAgents | string> {
-  const opencode = join(BIN, "opencode")
-  if (!existsSync(opencode)) {
+  const found = { bin: BIN, opencode: join(BIN, "opencode"), claude: join(BIN, "claude"), codex: join(BIN, "codex") }
+  const missing = (): string[] => Object.values(found).filter((path) => !existsSync(path))
+  if (missing().length > 0) {
     const env: Record<string, string> = {}
     for (const [name, value] of Object.entries(process.env)) if (value !== undefined) env[name] = value
     const { exitCode, stderr } = await run(["npm", "install", "--no-save", "--no-audit", "--no-fund"], {
@@ -44,5 +47,5 @@ async function findOrInstall(): Promise<TestAgents | string> {
     })
     if (exitCode !== 0) return `npm install in test/agents ended with ${exitCode}: ${stderr.slice(-400)}`
   }
-  return existsSync(opencode) ? { bin: BIN, opencode } : `no ${opencode}`
+  return missing().length === 0 ? found : `no ${missing().join(", ")}`
 }

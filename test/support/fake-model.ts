@@ -1,10 +1,15 @@
 /**
- * A model server without a model: OpenAI chat completions, streamed. What it answers is scripted in the last user message:
- * `[[tool:NAME base64(json)]]` calls a tool (several: one after the other), `[[slow:MS]]` streams for that long,
- * `[[big:N]]` answers N bytes. Every request is recorded. Also a program: `bun test/support/fake-model.ts [--port N] [--log FILE]`.
+ * A model server without a model: OpenAI chat completions, OpenAI Responses and Anthropic Messages, streamed. What it answers is scripted
+ * in the last user message (model-script.ts). Every request is recorded. Also a program:
+ * `bun test/support/fake-model.ts [--port N] [--log FILE]`.
  */
 import { appendFileSync } from "node:fs"
 import { parseArgs } from "node:util"
+import { anthropicAnswer, anthropicRequest } from "./model-anthropic.ts"
+import { responsesAnswer, responsesRequest } from "./model-responses.ts"
+import { answerTo, eventStream, toolCall } from "./model-script.ts"
+
+export { toolCall }
 
 export interface ModelMessage {
   readonly role: string
@@ -15,6 +20,9 @@ export interface ModelMessage {
 export interface ModelRequest {
   readonly id: number
   readonly atMs: number
+  readonly protocol: "chat" | "responses" | "anthropic"
+  /** The agent's own id of the session, where it sends one. */
+  readonly session: string | null
   readonly model: string
   /** Whole conversation as the agent sent it. */
   readonly messages: readonly ModelMessage[]
@@ -23,15 +31,10 @@ export interface ModelRequest {
 }
 
 export interface FakeModel extends AsyncDisposable {
-  /** `http://127.0.0.1:PORT/v1` */
+  /** `http://127.0.0.1:PORT/v1`; Anthropic's clients want it without the last part. */
   readonly baseUrl: string
   readonly requests: readonly ModelRequest[]
   stop(): Promise<void>
-}
-
-/** A directive that makes the model call a tool. Base64, because `opencode run` quotes its message. */
-export function toolCall(name: string, args: Readonly<Record<string, unknown>>): string {
-  return `[[tool:${name} ${Buffer.from(JSON.stringify(args)).toString("base64")}]]`
 }
 
 /** All text of a message, whatever form its content has. */
@@ -45,29 +48,30 @@ export function textOf(message: ModelMessage | undefined): string {
 /** Starts a server on a free loopback port (or `port`). `logFile`: every request is also appended there as a JSON line. */
 export function startFakeModel(options: { readonly port?: number; readonly logFile?: string } = {}): FakeModel {
   const requests: ModelRequest[] = []
+  const note = (record: ModelRequest): ModelRequest => {
+    requests.push(record)
+    if (options.logFile !== undefined) appendFileSync(options.logFile, `${JSON.stringify(record)}\n`)
+    return record
+  }
   const server = Bun.serve({
     hostname: "127.0.0.1",
     port: options.port ?? 0,
     idleTimeout: 0,
     async fetch(request) {
-      if (request.method === "GET") return Response.json({ object: "list", data: [{ id: "fake-1", object: "model" }] })
-      const body = (await request.json()) as {
-        model?: string
-        messages?: ModelMessage[]
-        tools?: { function?: { name?: string } }[]
+      const { pathname } = new URL(request.url)
+      if (request.method !== "POST") return Response.json({ object: "list", data: [{ id: "fake-1" }], models: [] })
+      if (pathname.endsWith("/count_tokens")) return Response.json({ input_tokens: 10 })
+      const body = (await request.json()) as object
+      const id = requests.length + 1
+      if (pathname.endsWith("/messages")) {
+        const record = note(anthropicRequest(id, body, request.headers))
+        return anthropicAnswer(record, "stream" in body && body.stream === true, request.signal)
       }
-      const record: ModelRequest = {
-        id: requests.length + 1,
-        atMs: Date.now(),
-        model: body.model ?? "",
-        messages: body.messages ?? [],
-        tools: (body.tools ?? []).map((tool) => tool.function?.name ?? ""),
+      if (pathname.endsWith("/responses")) {
+        return responsesAnswer(note(responsesRequest(id, body, request.headers)), request.signal)
       }
-      requests.push(record)
-      if (options.logFile !== undefined) appendFileSync(options.logFile, `${JSON.stringify(record)}\n`)
-      return new Response(stream(record, request.signal), {
-        headers: { "content-type": "text/event-stream", "cache-control": "no-cache" },
-      })
+      if (pathname.endsWith("/chat/completions")) return chatAnswer(note(chatRequest(id, body)), request.signal)
+      return Response.json({ error: { type: "not_found_error", message: "no such route" } }, { status: 404 })
     },
   })
   const stop = async (): Promise<void> => {
@@ -76,65 +80,44 @@ export function startFakeModel(options: { readonly port?: number; readonly logFi
   return { baseUrl: `http://127.0.0.1:${server.port}/v1`, requests, stop, [Symbol.asyncDispose]: stop }
 }
 
-type Answer =
-  | { readonly kind: "tool"; readonly name: string; readonly args: string }
-  | { readonly kind: "text"; readonly slowMs: number; readonly text: string }
-
-/** What the script in the last user message asks for next: its n-th tool call when n results are there already. */
-function answerTo(request: ModelRequest): Answer {
-  const { messages } = request
-  const last = messages.findLastIndex((message) => message.role === "user")
-  const text = textOf(messages[last])
-  if (request.tools.length === 0) return { kind: "text", slowMs: 0, text: `Title ${request.id}` }
-  const done = messages.slice(last + 1).filter((message) => message.role === "tool").length
-  const next = [...text.matchAll(/\[\[tool:(\w+) ([A-Za-z0-9+/=]+)\]\]/g)][done]
-  if (next !== undefined) {
-    return { kind: "tool", name: next[1] ?? "", args: Buffer.from(next[2] ?? "", "base64").toString("utf8") }
-  }
-  const big = Number(/\[\[big:(\d+)\]\]/.exec(text)?.[1] ?? 0)
-  const asked = text.slice(0, 60).replace(/\[\[.*/s, "")
+function chatRequest(
+  id: number,
+  body: { model?: string; messages?: ModelMessage[]; tools?: { function?: { name?: string } }[] },
+): ModelRequest {
   return {
-    kind: "text",
-    slowMs: Number(/\[\[slow:(\d+)\]\]/.exec(text)?.[1] ?? 0),
-    text: `${"x".repeat(big)}REPLY#${request.id} to: ${asked} (history ${messages.length} messages)`,
+    id,
+    atMs: Date.now(),
+    protocol: "chat",
+    session: null,
+    model: body.model ?? "",
+    messages: body.messages ?? [],
+    tools: (body.tools ?? []).map((tool) => tool.function?.name ?? ""),
   }
 }
 
-function stream(request: ModelRequest, signal: AbortSignal): ReadableStream<Uint8Array> {
-  const encoder = new TextEncoder()
-  const base = {
-    id: `chatcmpl-${request.id}`,
-    object: "chat.completion.chunk",
-    created: Math.floor(Date.now() / 1000),
-    model: request.model,
-  }
-  return new ReadableStream({
-    async start(controller) {
-      const write = (value: unknown): void => {
-        if (!signal.aborted) controller.enqueue(encoder.encode(`data: ${JSON.stringify(value)}\n\n`))
-      }
-      const send = (delta: object, finish: string | null = null): void =>
-        write({ ...base, choices: [{ index: 0, delta, finish_reason: finish }] })
-      send({ role: "assistant", content: "" })
-      const answer = answerTo(request)
-      if (answer.kind === "tool") {
-        const id = `call_${request.id}_${Date.now()}`
-        const call = { index: 0, id, type: "function", function: { name: answer.name, arguments: answer.args } }
-        send({ tool_calls: [call] })
-        send({}, "tool_calls")
-      } else {
-        for (let waited = 0; waited < answer.slowMs && !signal.aborted; waited += 200) {
-          send({ content: "tick " })
-          await Bun.sleep(200)
-        }
-        send({ content: answer.text })
-        send({}, "stop")
-      }
-      write({ ...base, choices: [], usage: { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 } })
-      if (signal.aborted) return
-      controller.enqueue(encoder.encode("data: [DONE]\n\n"))
-      controller.close()
-    },
+function chatAnswer(request: ModelRequest, signal: AbortSignal): Response {
+  const { messages, id } = request
+  const last = messages.findLastIndex((message) => message.role === "user")
+  const results = messages.slice(last + 1).filter((message) => message.role === "tool").length
+  const hasTools = request.tools.length > 0
+  const answer = answerTo({ id, text: textOf(messages[last]), results, hasTools, history: messages.length })
+  const created = Math.floor(Date.now() / 1000)
+  const base = { id: `chatcmpl-${id}`, object: "chat.completion.chunk", created, model: request.model }
+  return eventStream(signal, async ({ event, raw }, slowly) => {
+    const send = (delta: object, finish: string | null = null): void =>
+      event({ ...base, choices: [{ index: 0, delta, finish_reason: finish }] })
+    send({ role: "assistant", content: "" })
+    if (answer.kind === "tool") {
+      const fn = { name: answer.name, arguments: answer.args }
+      send({ tool_calls: [{ index: 0, id: `call_${id}_${Date.now()}`, type: "function", function: fn }] })
+      send({}, "tool_calls")
+    } else {
+      await slowly(answer.slowMs, () => send({ content: "tick " }))
+      send({ content: answer.text })
+      send({}, "stop")
+    }
+    event({ ...base, choices: [], usage: { prompt_tokens: 10, completion_tokens: 5, total_tokens: 15 } })
+    raw("data: [DONE]\n\n")
   })
 }
 
