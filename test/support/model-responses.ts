@@ -35,7 +35,7 @@ export function responsesAnswer(request: ModelRequest, signal: AbortSignal): Res
     item.role === "user" && Array.isArray(item.content) ? typedText(item.content as { text?: string }[]) : "",
   )
   const last = typed.findLastIndex((text) => text.trim() !== "")
-  const results = items.slice(last + 1).filter(({ type }) => /_call_output$/.test(type ?? "")).length
+  const results = items.slice(last + 1).filter(({ type }) => (type ?? "").endsWith("_call_output")).length
   const { id } = request
   const answer = answerTo({
     id,
