@@ -2,12 +2,21 @@
 import { realpath, stat } from "node:fs/promises"
 import { basename } from "node:path"
 import { run } from "../../lib/process.ts"
-import type { Agent, AgentEnvironment, AgentInstallation, Quiescer, VersionPolicy } from "../agent.ts"
+import type {
+  Agent,
+  AgentEnvironment,
+  AgentInstallation,
+  Quiescer,
+  SessionPortability,
+  VersionPolicy,
+} from "../agent.ts"
+import { isSessionFile } from "../session-file.ts"
 import { exportSessions } from "./export.ts"
 import { importSessions } from "./import.ts"
 import { processesOf } from "./in-use.ts"
 import { digestsOf, listSessions } from "./listing.ts"
 import { placesOf } from "./places.ts"
+import { exportFile, importFile } from "./portable.ts"
 import { configuredProviders } from "./providers.ts"
 import { rolloutsOfScope } from "./rollouts.ts"
 import { newest } from "./side-stores.ts"
@@ -16,7 +25,7 @@ import { applyUndo } from "./undo-steps.ts"
 import { compareVersions } from "./versions.ts"
 
 /** Makes the Codex agent. It remembers the version of each binary it probed, and what it read of rollouts, until they change. */
-export function codexAgent(): Agent & Quiescer & VersionPolicy {
+export function codexAgent(): Agent & Quiescer & VersionPolicy & SessionPortability {
   const memory = codexMemory()
   const versions = new Map<string, string>()
   const versionOf = async (binary: string, env: AgentEnvironment): Promise<string> => {
@@ -33,7 +42,7 @@ export function codexAgent(): Agent & Quiescer & VersionPolicy {
     if (binary === null) return null
     return { binary, version: await versionOf(binary, env), schemaStamp: await schemaStamp(env) }
   }
-  return {
+  const agent: Agent & Quiescer & VersionPolicy = {
     name: "codex",
     detect,
     compareVersions: (source, target) => compareVersions(source, target),
@@ -51,6 +60,12 @@ export function codexAgent(): Agent & Quiescer & VersionPolicy {
       const { rollouts } = await rolloutsOfScope(placesOf(scope.env), memory.rollouts, scope)
       return await processesOf(scope, rollouts)
     },
+  }
+  return {
+    ...agent,
+    exportFile: async (scope, id, file) => await exportFile(memory, agent, scope, id, file),
+    importFile: async (scope, file, undoDirectory) => await importFile(agent, scope, file, undoDirectory),
+    recognizes: async (file) => await isSessionFile(file, "codex"),
   }
 }
 
