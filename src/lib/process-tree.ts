@@ -156,6 +156,30 @@ async function havingOpenByLsof(path: string): Promise<ReadonlySet<number>> {
   return new Set(new TextDecoder().decode(result.stdout).trim().split("\n").filter(Boolean).map(Number))
 }
 
+/** TCP ports on which a process listens, lowest first; empty when that can't be told. */
+export async function listeningPorts(pid: number): Promise<readonly number[]> {
+  if (process.platform !== "linux") {
+    const args = ["-a", "-p", String(pid), "-iTCP", "-sTCP:LISTEN", "-P", "-n", "-Fn"] as const
+    const result = await run(["lsof", ...args], PS_OPTIONS)
+    const names = new TextDecoder().decode(result.stdout).split("\n")
+    return sortedPorts(names.flatMap((line) => /^n.*:(\d+)$/.exec(line)?.[1] ?? []).map(Number))
+  }
+  const names = await readdir(`/proc/${pid}/fd`).catch(() => [])
+  const targets = await Promise.all(names.map((name) => readlink(`/proc/${pid}/fd/${name}`).catch(() => "")))
+  const inodes = new Set(targets.flatMap((target) => /^socket:\[(\d+)\]$/.exec(target)?.[1] ?? []))
+  const tables = await Promise.all(
+    ["tcp", "tcp6"].map(async (name) => await readFile(`/proc/${pid}/net/${name}`, "utf8").catch(() => "")),
+  )
+  const lines = tables.flatMap((table) => table.split("\n").slice(1)).map((line) => line.trim().split(/\s+/))
+  // proc_net_tcp(5): local address, state (0A listens), inode.
+  const listening = lines.filter((fields) => fields[3] === "0A" && inodes.has(fields[9] ?? ""))
+  return sortedPorts(listening.map((fields) => Number.parseInt((fields[1] ?? "").split(":")[1] ?? "", 16)))
+}
+
+function sortedPorts(ports: readonly number[]): number[] {
+  return [...new Set(ports)].filter((port) => port > 0).toSorted((a, b) => a - b)
+}
+
 /** Linux: /proc. Clock ticks are 100 a second on every Linux that Bun runs on (USER_HZ). */
 async function treeFromProc(wantsCwd: (argv: readonly string[]) => boolean): Promise<readonly TreeProcess[]> {
   const uid = process.getuid?.()

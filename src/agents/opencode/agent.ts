@@ -13,6 +13,7 @@ import type {
   AgentInstallation,
   AgentScope,
   Fencer,
+  Interrupter,
   ImportedSession,
   Prompter,
   Quiescer,
@@ -27,6 +28,7 @@ import type {
 import { exportSessions } from "./export.ts"
 import { opencodeFencer } from "./fence.ts"
 import { importSessions } from "./import.ts"
+import { opencodeInterrupter } from "./interrupt.ts"
 import { digestsOf, listSessions, unfinishedSessions } from "./listing.ts"
 import { placesOf } from "./places.ts"
 import { exportFile, importFile } from "./portable.ts"
@@ -48,6 +50,7 @@ import { openForWriting } from "./writing.ts"
 /** Makes the opencode agent. It remembers the version of each binary it probed, until the binary changes. */
 export function opencodeAgent(): Agent &
   Fencer &
+  Interrupter &
   Quiescer &
   VersionPolicy &
   SessionPortability &
@@ -87,6 +90,7 @@ export function opencodeAgent(): Agent &
   return {
     ...agent,
     ...opencodeFencer(),
+    ...opencodeInterrupter(),
     prompt: promptSession,
     attachCommand,
     missing: missingHere,

@@ -10,7 +10,7 @@ import { isInScope, type StoredSession } from "./store.ts"
 const START_SLACK_MS = 2_000
 
 export interface Activity {
-  /** The whole process table, working directories of opencode's processes only. */
+  /** The whole process table. */
   readonly tree: readonly TreeProcess[]
   /** opencode processes whose working directory lies in the scope, or can't be told. */
   readonly here: readonly TreeProcess[]
@@ -18,9 +18,9 @@ export interface Activity {
   readonly elsewhere: readonly TreeProcess[]
 }
 
-/** One look at the process table, for all sessions of a scope. */
-export async function activityOf(scope: AgentScope): Promise<Activity> {
-  const tree = await processTree(isOpencode)
+/** One look at the process table, for all sessions of a scope; working directories of opencode's processes, or of all. */
+export async function activityOf(scope: AgentScope, wantsCwd = isOpencode): Promise<Activity> {
+  const tree = await processTree(wantsCwd)
   const all = tree.filter(({ argv }) => isOpencode(argv))
   const here = all.filter(({ cwd }) => cwd === null || isInScope(cwd, scope))
   const others = all.filter((each) => !here.includes(each) && worksAnywhere(each.argv))
@@ -73,8 +73,13 @@ export function isRun(argv: readonly string[]): boolean {
   return argv.slice(1, 4).includes("run")
 }
 
+/** A server goes on with sessions of any directory, for many at once. */
+export function isServer(argv: readonly string[]): boolean {
+  return argv.slice(1, 6).some((word) => ["serve", "web", "acp"].includes(word))
+}
+
 function worksAnywhere(argv: readonly string[]): boolean {
-  return argv.slice(1, 6).some((word) => ["serve", "web", "acp"].includes(word)) || namesSession(argv)
+  return isServer(argv) || namesSession(argv)
 }
 
 function namesSession(argv: readonly string[]): boolean {
