@@ -41,6 +41,8 @@ export interface AgentSession {
   readonly newestMessageAtMs: number
   /** Id of the model provider that it used last, null when the store does not say. */
   readonly provider: string | null
+  /** Where its interface must be started, for agents that find a session from its own directory only; absent: the scope's top. */
+  readonly directory?: string
 }
 
 /** A session that could not be taken or brought in. It stays where it is, complete. */

@@ -71,6 +71,7 @@ export function newProgress(context: Context, isEmbedded: boolean): Progress {
       case "outcomes":
       case "sent":
       case "received":
+      case "text":
         return
     }
   }

@@ -78,6 +78,7 @@ function record(tally: Tally, event: StepEvent, nowMs: () => number): void {
     case "notice":
     case "waiting":
     case "progress":
+    case "text":
       return
   }
 }

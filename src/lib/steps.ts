@@ -19,6 +19,8 @@ export type StepEvent =
   | { readonly type: "left"; readonly items: readonly NotTravelling[] }
   /** Bytes on the wire by the host that this stream belongs to. */
   | { readonly type: "sent" | "received"; readonly bytes: number }
+  /** A piece of an agent's answer, as it comes. */
+  | { readonly type: "text"; readonly text: string }
   /** What was in the way on a host is saved under this ref there. */
   | { readonly type: "backup"; readonly ref: string; readonly host: string }
 

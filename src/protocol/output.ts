@@ -1,6 +1,7 @@
 /** Every `--json` document of the CLI. One document on standard output, `schema: 1`. Described in docs/formats/cli-json.md. */
 import { z } from "zod"
 import { ERROR_CODES } from "./errors.ts"
+import { agentWordsAnswerSchema, agentWordsSchema, attachAnswerSchema, promptAnswerSchema } from "./going-on.ts"
 import { handoffStateSchema } from "./handoff.ts"
 import { checkpointIdSchema, handoffIdSchema, nameSchema, workspaceIdSchema } from "./ids.ts"
 import { agentNameSchema, notTravellingSchema } from "./manifest.ts"
@@ -54,6 +55,21 @@ export const moveOutputSchema = z.object({
   timing: timingSchema,
   /** How long agents were stopped, null when they never were. */
   agentsStoppedMs: z.number().nullable(),
+  /** A hand-off: sessions whose turn was interrupted and that are at the owner now, and where they came from. */
+  interrupted: z.array(z.object({ agent: agentNameSchema, id: z.string(), title: z.string() })).optional(),
+  from: z.object({ host: nameSchema, directory: z.string().nullable() }).optional(),
+  /** What `--prompt` brought: the answers, or why there is none. */
+  answers: z
+    .array(
+      z.object({
+        agent: agentNameSchema,
+        id: z.string(),
+        text: z.string(),
+        isCut: z.boolean(),
+        problem: z.string().nullable(),
+      }),
+    )
+    .optional(),
 })
 export type MoveOutput = z.infer<typeof moveOutputSchema>
 
@@ -270,4 +286,69 @@ export const stopOutputSchema = z.object({
   result: z.enum(["done", "nothing_to_do"]),
   stopped: z.array(z.string()),
 })
+
+/** send */
+export const sendOutputSchema = z.object({
+  ...schema,
+  result: z.literal("done"),
+  ...promptAnswerSchema.shape,
+  /** The agent's answer; `isCut`: it was longer than this. */
+  text: z.string(),
+  isCut: z.boolean(),
+})
+export type SendOutput = z.infer<typeof sendOutputSchema>
+
+/** attach: what it would run */
+export const attachOutputSchema = z.object({ ...schema, ...attachAnswerSchema.shape })
+
+/** autosync */
+export const autosyncOutputSchema = z.object({
+  ...schema,
+  result: z.enum(["done", "nothing_to_do"]),
+  workspace: workspaceRefSchema,
+  isOn: z.boolean(),
+  notices: z.array(z.string()),
+})
+
+/** agents, agents install, agents uninstall */
+export const agentsOutputSchema = z.object({
+  ...schema,
+  result: z.enum(["done", "nothing_to_do"]),
+  host: nameSchema,
+  ...agentWordsAnswerSchema.shape,
+})
+export type AgentsOutput = z.infer<typeof agentsOutputSchema>
+
+/** doctor */
+export const doctorOutputSchema = z.object({
+  ...schema,
+  host: nameSchema,
+  daemon: z.object({ version: z.string(), pid: z.int() }),
+  /** Socket of a gateway of its own, null when the daemon carries it; `problem`: why it does not answer. */
+  gateway: z.object({ socket: z.string().nullable(), problem: z.string().nullable() }),
+  hosts: z.array(z.object({ name: nameSchema, reachable: z.boolean(), problem: z.string().nullable() })),
+  /** Null: the directory is no workspace. */
+  workspace: workspaceRefSchema
+    .extend({ directory: z.string(), owner: nameSchema, isHere: z.boolean(), autosync: z.boolean() })
+    .nullable(),
+  agents: z.array(
+    agentWordsSchema.extend({
+      /** What is known of this version, and the way to one that is tested; null: tested. */
+      untested: z.string().nullable(),
+      /** What is to be typed before its sessions can go on here. */
+      missing: z.array(z.string()),
+    }),
+  ),
+  sessions: z.array(
+    statusSessionSchema.extend({
+      /** Whether it should have a fence now: this host does not own the workspace. */
+      isAway: z.boolean(),
+      reason: z.string().optional(),
+    }),
+  ),
+  /** What is not as it should be, most pressing first; `command`: what to type, null when there is nothing to type. */
+  findings: z.array(z.object({ text: z.string(), command: z.string().nullable() })),
+})
+export type DoctorOutput = z.infer<typeof doctorOutputSchema>
+
 export const versionOutputSchema = z.object({ ...schema, version: z.string(), protocol: z.int() })

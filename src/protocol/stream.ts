@@ -17,5 +17,6 @@ export const stepEventSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("outcomes"), sessions: z.array(sessionOutcomeSchema) }),
   z.object({ type: z.literal("left"), items: z.array(notTravellingSchema) }),
   z.object({ type: z.enum(["sent", "received"]), bytes: z.number() }),
+  z.object({ type: z.literal("text"), text: z.string() }),
   z.object({ type: z.literal("backup"), ref: z.string(), host: z.string() }),
 ])
