@@ -7,6 +7,7 @@ import { join } from "node:path"
 import { codexPrompt, codexRun, makeCodexHome, type CodexHome } from "../../../test/support/codex-home.ts"
 import { startFakeModel, textOf, toolCall, type FakeModel } from "../../../test/support/fake-model.ts"
 import { memoryBlobs } from "../../../test/support/memory-blobs.ts"
+import { openTerminal } from "../../../test/support/tmux.ts"
 import { run } from "../../lib/process.ts"
 import type { AgentScope, FenceRequest, ImportedSession, SessionExport } from "../agent.ts"
 import { codexAgent } from "./agent.ts"
@@ -231,6 +232,14 @@ test("killed in the middle of a tool: said, carried, and gone on with", async ()
   await bring(distant(), { ...taken, sessions: taken.sessions.filter((entry) => entry === killed) })
   await codexPrompt({ home: remote, cwd: there, session: killed?.id ?? "", prompt: "go on" })
   expect(toldOf(killed?.id ?? "").prompts.filter((each) => /^(killed|go on)/.test(each))).toHaveLength(2)
+}, 60_000)
+
+test("Codex's own list of the directory shows what arrived, and opens it", async () => {
+  const argv = [remote.codex, "--no-daemon", "resume", "--include-non-interactive"]
+  await using terminal = await openTerminal(folder, argv, { cwd: there, env: remote.env })
+  await terminal.until(/Nice name/)
+  await terminal.submit("Nice")
+  expect(await terminal.until(/REPLY#\d+ to: fourth/)).toContain("second")
 }, 60_000)
 
 test("a row of the index that names a file which is gone does not keep Codex from a session that arrives", async () => {
