@@ -40,10 +40,11 @@ import {
   type WorkspaceView,
 } from "../protocol/gateway-api.ts"
 import type { CheckpointId, HandoffId, WorkspaceId } from "../protocol/ids.ts"
+import { goingOnApi, type GoingOnApi } from "./going-on-client.ts"
 import { callJson, callStream, type Fetcher, type StepListener } from "./http.ts"
 
 /** What a user may ask of the gateway. Throws the {@link AppError} that the gateway answers, or `unreachable`. */
-export interface UserApi {
+export interface UserApi extends GoingOnApi {
   readonly fetcher: Fetcher
   hello(): Promise<z.infer<typeof gatewayHelloSchema>>
   hosts(): Promise<HostInfo[]>
@@ -185,6 +186,7 @@ export function userApi(fetcher: Fetcher): UserApi {
     reclaim: async (id, request) => await post(`/user/handoffs/${id}/reclaim`, request, handoffAnswerSchema, SLOW_MS),
     checkpointUrls: async (checkpoint, request) =>
       await post(`/user/checkpoints/${checkpoint}/urls`, request, blobUrlsAnswerSchema),
+    ...goingOnApi(fetcher),
   }
 }
 

@@ -9,6 +9,18 @@ import {
   type PreflightAnswer,
   type PreflightRequest,
 } from "../protocol/gateway-api.ts"
+import {
+  agentWordsAnswerSchema,
+  attachAnswerSchema,
+  autosyncAnswerSchema,
+  promptAnswerSchema,
+  type AgentWordsRequest,
+  type AttachAnswer,
+  type hostAttachRequestSchema,
+  type hostAutosyncRequestSchema,
+  type HostPromptRequest,
+  type PromptAnswer,
+} from "../protocol/going-on.ts"
 import { callJson, callStream, type Fetcher, type StepListener } from "./http.ts"
 
 export interface HostClient {
@@ -21,11 +33,21 @@ export interface HostClient {
    * it has nothing to do.
    */
   word(word: Word, listener: StepListener, signal?: AbortSignal): Promise<z.infer<typeof wordAnswerSchema>>
+  /** POST /prompt (stream): `text` events, then which session answered. @throws {AppError} not_owner, unknown_session, session_busy */
+  prompt(request: HostPromptRequest, listener: StepListener, signal?: AbortSignal): Promise<PromptAnswer>
+  /** POST /attach */
+  attach(request: z.input<typeof hostAttachRequestSchema>): Promise<AttachAnswer>
+  /** POST /autosync */
+  setAutosync(request: z.input<typeof hostAutosyncRequestSchema>): Promise<z.infer<typeof autosyncAnswerSchema>>
+  /** POST /agents */
+  agentWords(request: AgentWordsRequest): Promise<z.infer<typeof agentWordsAnswerSchema>>
 }
 
 const SPARE_MS = 60_000
 
 export function hostClient(fetcher: Fetcher): HostClient {
+  const post = async <T>(path: string, body: unknown, answer: z.ZodType<T>): Promise<T> =>
+    await callJson(fetcher, { method: "POST", path, body, answer, timeoutMs: SPARE_MS })
   return {
     hello: async (timeoutMs = 5000) =>
       await callJson(fetcher, { method: "GET", path: "/hello", answer: hostHelloSchema, timeoutMs }),
@@ -47,5 +69,17 @@ export function hostClient(fetcher: Fetcher): HostClient {
         listener,
         ...(signal === undefined ? {} : { signal }),
       }),
+    prompt: async (request, listener, signal) =>
+      await callStream(fetcher, {
+        method: "POST",
+        path: "/prompt",
+        body: request,
+        answer: promptAnswerSchema,
+        listener,
+        ...(signal === undefined ? {} : { signal }),
+      }),
+    attach: async (body) => await post("/attach", body, attachAnswerSchema),
+    setAutosync: async (body) => await post("/autosync", body, autosyncAnswerSchema),
+    agentWords: async (body) => await post("/agents", body, agentWordsAnswerSchema),
   }
 }

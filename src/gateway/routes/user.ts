@@ -31,12 +31,13 @@ import { freeName } from "../hosts.ts"
 import { checkpointList, findCheckpoints, isAncestor } from "../history.ts"
 import { openHandoff } from "../opening.ts"
 import { unknownWorkspace } from "../ownership.ts"
+import { goingOnRoutes } from "./going-on.ts"
 import { notFound } from "../refusals.ts"
 import type { Services } from "../services.ts"
 import { workspaceViews } from "../views.ts"
 
 export function userRoutes(services: Services): readonly Route<User>[] {
-  return [...hostRoutes(services), ...workspaceRoutes(services), ...handoffRoutes(services)]
+  return [...hostRoutes(services), ...workspaceRoutes(services), ...goingOnRoutes(services), ...handoffRoutes(services)]
 }
 
 function hostRoutes({ hosts, hostSocket, nowMs }: Services): readonly Route<User>[] {
