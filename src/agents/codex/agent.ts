@@ -21,7 +21,7 @@ import { configuredProviders } from "./providers.ts"
 import { rolloutsOfScope } from "./rollouts.ts"
 import { newest } from "./side-stores.ts"
 import { codexMemory } from "./store.ts"
-import { applyUndo } from "./undo-steps.ts"
+import { undoImport } from "./undo.ts"
 import { compareVersions } from "./versions.ts"
 
 /** Makes the Codex agent. It remembers the version of each binary it probed, and what it read of rollouts, until they change. */
@@ -53,7 +53,7 @@ export function codexAgent(): Agent & Quiescer & VersionPolicy & SessionPortabil
       return await exportSessions(memory, scope, sink, known.sessions, part)
     },
     import: async (request) => await importSessions(memory, request, (await detect(request.scope.env))?.version ?? ""),
-    undoImport: async (scope, undoDirectory) => await applyUndo(scope.env, undoDirectory),
+    undoImport: async (scope, undoDirectory) => await undoImport(scope.env, undoDirectory),
     digests: async (scope, ids) => await digestsOf(memory, scope, ids),
     providers: configuredProviders,
     async processes(scope) {

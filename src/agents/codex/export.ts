@@ -6,9 +6,9 @@ import type { BlobSink } from "../../protocol/blob.ts"
 import type { BlobId } from "../../protocol/ids.ts"
 import type { AgentPart, NotTravelling, SessionEntry } from "../../protocol/manifest.ts"
 import type { AgentScope, SessionExport, SessionProblem } from "../agent.ts"
-import { portableText, type Binding } from "./bound-text.ts"
-import { writeCarried } from "./carried.ts"
-import { contentOf, idOf, sessionDigest, type Layout } from "./contents.ts"
+import { portableText, type Binding } from "../transcript/bound-text.ts"
+import { writeCarried } from "../transcript/carried.ts"
+import { contentOf, idOf, sessionDigest, type Layout } from "../transcript/contents.ts"
 import { encodeHeader } from "./header.ts"
 import { providerOf, titleOf } from "./listing.ts"
 import { readNames } from "./names.ts"
@@ -71,7 +71,7 @@ async function entryOf(context: Context, rollout: Rollout, known: SessionEntry |
     updatedAtMs: rollout.tail.lastAtMs,
     directory: directory.startsWith("..") ? "" : directory,
     wasRunning: rollout.tail.isUnfinished,
-    digest: sessionDigest(blobs),
+    digest: sessionDigest("codex", blobs),
     blobs,
     newestMessageAtMs: rollout.tail.lastAtMs,
     provider: providerOf(rollout),
@@ -103,7 +103,7 @@ async function putChunks(
     await file.close()
   }
   // The contents that it arrived in are neither known any more nor to be made again: then it is laid out as if it had begun here.
-  await writeCarried(scope.env, rollout.id, null)
+  await writeCarried({ env: scope.env, agent: "codex", id: rollout.id }, null)
   memory.layouts.delete(rollout.path)
   const fresh = await layoutNow(memory, scope, rollout, binding)
   if (fresh.chunks.every(({ id }, index) => layout.chunks[index]?.id === id)) {

@@ -3,12 +3,15 @@ import { dirname, join } from "node:path"
 import { toAppError } from "../../protocol/errors.ts"
 import type { SessionEntry } from "../../protocol/manifest.ts"
 import type { ImportedSession, SessionImport, SessionImportRequest } from "../agent.ts"
-import { boundText, portableText, type Binding } from "./bound-text.ts"
-import { readCarried, writeCarried, type Carried } from "./carried.ts"
-import { compareWith, type Parting } from "./compare.ts"
-import type { Layout } from "./contents.ts"
-import { forkedId, forkedName } from "./fork.ts"
+import { boundText, portableText, type Binding } from "../transcript/bound-text.ts"
+import { readCarried, writeCarried, type Carried } from "../transcript/carried.ts"
+import { compareWith, type Parting } from "../transcript/compare.ts"
+import type { Layout } from "../transcript/contents.ts"
+import { forkedId, forkedName, renameIds } from "./fork.ts"
 import { markFenced, recordArrival } from "./fence-arrival.ts"
+import { isHousekeeping } from "./housekeeping.ts"
+import type { CodexUndoStep } from "./undo.ts"
+import { checkMeta } from "./meta.ts"
 import { applySettings, arrivingGoal, keepSettings, type Setting } from "./goals.ts"
 import { readHeader, type SessionHeader } from "./header.ts"
 import { readRow, writeRow } from "./index-row.ts"
@@ -17,8 +20,8 @@ import { addLines, nameLine, readNames } from "./names.ts"
 import { placesOf, readRolloutName, renamedRollout, type CodexPlaces } from "./places.ts"
 import { allRollouts, rolloutsOfScope, type Rollout } from "./rollouts.ts"
 import { bindingOf, digestOf, layoutNow, type CodexMemory } from "./store.ts"
-import { openUndo, type UndoLog } from "./undo-steps.ts"
-import { copyRollout, extendRollout, placeRollout, type Arriving } from "./writing.ts"
+import { openUndo, type UndoLog } from "../transcript/undo-steps.ts"
+import { copyTranscript, extendTranscript, placeTranscript, type Arriving } from "../transcript/writing.ts"
 
 interface Local {
   readonly rollout: Rollout
@@ -143,7 +146,7 @@ async function judge(context: Context, entry: SessionEntry): Promise<Plan | Impo
   const parting = await compareWith(
     { path: rollout.path, layout },
     { source: request.source, chunks: entry.blobs.slice(1) },
-    { toPortable: portableText(binding), toBound: boundText(binding) },
+    { toPortable: portableText(binding), toBound: boundText(binding), isHousekeeping },
   )
   // Where nothing happened here since, what arrives replaces it, whatever it is.
   const isNewer = base === digest || parting.here !== "turns"
@@ -165,21 +168,22 @@ async function write(
     source,
     chunks: entry.blobs.slice(1),
     toBound: boundText(context.binding),
-    installed: context.installed,
+    checkFirst: (line) => checkMeta(id, line, context.installed),
     updatedAtMs: entry.updatedAtMs,
   }
-  const before = await readCarried(scope.env, id)
+  const key = { env: scope.env, agent: "codex", id } as const
+  const before = await readCarried(key)
   let carried: Carried
   if (local === null || parting === null) {
     const path = await placeOf(context, plan)
-    carried = await placeRollout(id, path, arriving, undo)
+    carried = await placeTranscript(path, arriving, undo)
     await mendRow(context, entry, path, undo)
   } else {
     if (forkId !== null) await keepFork(context, { ...plan, local, forkId }, forks, undo)
-    carried = await extendRollout(id, { path: local.rollout.path, layout: local.layout }, parting, arriving, undo)
+    carried = await extendTranscript({ path: local.rollout.path, layout: local.layout }, parting, arriving, undo)
   }
   await undo.note({ do: "carried", id, before })
-  await writeCarried(scope.env, id, carried)
+  await writeCarried(key, carried)
   await takeName(context, plan, undo)
   if (forkId === null) return { id, outcome: "moved" }
   const reason = `both sides went on; what was here is kept as ${forkId}`
@@ -210,7 +214,7 @@ async function mendRow({ request, places }: Context, entry: SessionEntry, path: 
     archived_at: isArchived ? (before.archived_at ?? Math.floor(Date.now() / 1000)) : null,
   }
   if (row.rollout_path === before.rollout_path && row.cwd === before.cwd && row.archived === before.archived) return
-  await undo.note({ do: "row", id: entry.id, before })
+  await noteOwn(undo, { of: "row", id: entry.id, before })
   await writeRow(places, entry.id, row)
 }
 
@@ -224,10 +228,10 @@ async function keepFork(
   const { rollout, layout } = local
   const to = join(dirname(rollout.path), renamedRollout(rollout.name, forkId))
   if (rollout.archived === "fence") await markFenced(context.places, forkId)
-  await copyRollout({ path: rollout.path, layout }, to, forks, undo)
+  await copyTranscript({ path: rollout.path, layout }, to, (lines) => renameIds(lines, forks), undo)
   const title = forkedName(titleOf(rollout, context.names))
   const line = nameLine(forkId, title, rollout.tail.lastAtMs)
-  await undo.note({ do: "names", lines: [line] })
+  await noteOwn(undo, { of: "names", lines: [line] })
   await addLines(context.places, [line])
 }
 
@@ -235,6 +239,10 @@ async function keepFork(
 async function takeName({ places, names }: Context, { entry, header }: Plan, undo: UndoLog): Promise<void> {
   if (header.name === null || header.name === names.get(entry.id)) return
   const line = nameLine(entry.id, header.name, entry.updatedAtMs)
-  await undo.note({ do: "names", lines: [line] })
+  await noteOwn(undo, { of: "names", lines: [line] })
   await addLines(places, [line])
+}
+
+async function noteOwn(undo: UndoLog, step: CodexUndoStep): Promise<void> {
+  await undo.note({ do: "own", step })
 }

@@ -1,9 +1,9 @@
 /** One home of Codex as an agent object works with it: its places, its sessions, and what was learnt of their contents. */
 import { realpath, stat } from "node:fs/promises"
 import type { AgentScope } from "../agent.ts"
-import { portableText, type Binding } from "./bound-text.ts"
-import { readCarried } from "./carried.ts"
-import { layoutOf, sessionDigest, idOf, type Layout } from "./contents.ts"
+import { portableText, type Binding } from "../transcript/bound-text.ts"
+import { readCarried } from "../transcript/carried.ts"
+import { layoutOf, sessionDigest, idOf, type Layout } from "../transcript/contents.ts"
 import { encodeHeader } from "./header.ts"
 import { placesOf } from "./places.ts"
 import type { Rollout, RolloutMemory } from "./rollouts.ts"
@@ -42,12 +42,16 @@ export async function layoutNow(
   const state = JSON.stringify([size, mtimeMs, ctimeMs, ino, binding])
   const known = memory.layouts.get(rollout.path)
   if (known?.state === state) return known.layout
-  const layout = await layoutOf(rollout.path, await readCarried(scope.env, rollout.id), portableText(binding))
+  const layout = await layoutOf(
+    rollout.path,
+    await readCarried({ env: scope.env, agent: "codex", id: rollout.id }),
+    portableText(binding),
+  )
   memory.layouts.set(rollout.path, { state, layout })
   return layout
 }
 
 /** Digest of a session from its layout and name. */
 export function digestOf(rollout: Pick<Rollout, "name">, name: string | undefined, layout: Layout): string {
-  return sessionDigest([idOf(encodeHeader(rollout.name, name)), ...layout.chunks.map(({ id }) => id)])
+  return sessionDigest("codex", [idOf(encodeHeader(rollout.name, name)), ...layout.chunks.map(({ id }) => id)])
 }

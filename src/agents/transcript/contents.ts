@@ -1,18 +1,18 @@
 /**
- * A rollout as contents that travel: whole lines in portable form, in chunks of at most 128 KiB cut at line ends from the beginning,
+ * A transcript as contents that travel: whole lines in portable form, in chunks of at most 128 KiB cut at line ends from the beginning,
  * so that a session that grew keeps all chunks but its last. One piece of the file is in memory at a time.
  */
 import { createHash } from "node:crypto"
 import { open, type FileHandle } from "node:fs/promises"
 import { AppError } from "../../protocol/errors.ts"
 import { blobIdSchema, type BlobId } from "../../protocol/ids.ts"
+import type { AgentName } from "../../protocol/manifest.ts"
 import type { Carried } from "./carried.ts"
 
 const CHUNK_BYTES = 128 * 1024
 const PIECE_BYTES = 1024 * 1024
 /** A line is one record; images lie in them as base64. */
 const LINE_MAX_BYTES = 256 * 1024 * 1024
-const DIGEST_PREFIX = "decamp codex session 1\n"
 
 export interface Chunk {
   readonly id: BlobId
@@ -27,7 +27,7 @@ export interface Layout {
 }
 
 /**
- * The chunks of a rollout. Where its beginning is what once arrived here, they are the ones that it arrived in.
+ * The chunks of a transcript. Where its beginning is what once arrived here, they are the ones that it arrived in.
  * @throws {AppError} damaged_data when it is not UTF-8 text
  */
 export async function layoutOf(
@@ -72,9 +72,9 @@ export function idOf(content: string | Uint8Array): BlobId {
 }
 
 /** Digest of a session from the ids of its contents, in order. */
-export function sessionDigest(ids: readonly string[]): string {
+export function sessionDigest(agent: AgentName, ids: readonly string[]): string {
   return createHash("sha256")
-    .update(DIGEST_PREFIX + ids.join("\n"))
+    .update(`decamp ${agent} session 1\n${ids.join("\n")}`)
     .digest("hex")
 }
 
@@ -109,7 +109,8 @@ export async function* linesOf(file: FileHandle, from: number, to: number): Asyn
     if (end === 0) {
       held.push(piece)
       heldBytes += piece.byteLength
-      if (heldBytes > LINE_MAX_BYTES) throw new AppError("damaged_data", "a line of the rollout has more than 256 MiB")
+      if (heldBytes > LINE_MAX_BYTES)
+        throw new AppError("damaged_data", "a line of the transcript has more than 256 MiB")
       continue
     }
     yield decode(Buffer.concat([...held, piece.subarray(0, end)]))
@@ -122,7 +123,7 @@ export function decode(bytes: Uint8Array): string {
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes)
   } catch (error) {
-    throw new AppError("damaged_data", "the rollout is not UTF-8 text", { cause: error })
+    throw new AppError("damaged_data", "the transcript is not UTF-8 text", { cause: error })
   }
 }
 

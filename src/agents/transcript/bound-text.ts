@@ -1,6 +1,6 @@
 /**
- * Text of a rollout without the places it lies in. Wherever the workspace's directory or CODEX_HOME is named, the portable form has
- * a placeholder; on arrival the destination's go there. Placeholders begin with U+0001, which JSON text never holds unescaped.
+ * Text of a transcript without the places it lies in. Wherever the workspace's directory or the agent's own folder is named, the
+ * portable form has a placeholder; on arrival the destination's go there. Placeholders begin with U+0001, which JSON text never holds unescaped.
  */
 import { pathToFileURL } from "node:url"
 
@@ -9,13 +9,17 @@ const ESCAPED = `${MARK}E`
 /** In paths, and in `file://` URLs, where some characters are written otherwise. */
 const DIRECTORY = { path: `${MARK}D`, url: `${MARK}U` } as const
 const HOME = { path: `${MARK}H`, url: `${MARK}V` } as const
+const PROJECT = { path: `${MARK}P`, url: `${MARK}Q` } as const
+const MARKS = new RegExp(`${MARK}[DUHVPQE]`, "g")
 
-/** What a rollout's text is bound to on one host: real paths without a slash at the end. */
+/** What a transcript's text is bound to on one host: real paths without a slash at the end. */
 export interface Binding {
   /** The workspace's top, and other spellings of it. The first is what arriving text is bound to. */
   readonly directories: readonly [string, ...string[]]
-  /** CODEX_HOME, and other spellings of it. */
+  /** The agent's own folder, and other spellings of it. */
   readonly homes: readonly [string, ...string[]]
+  /** A folder in it that is named after the session's directory; absent: the agent has none. */
+  readonly projects?: readonly [string, ...string[]]
 }
 
 /** Makes the function that answers the portable form of whole lines. */
@@ -23,6 +27,7 @@ export function portableText(binding: Binding): (text: string) => string {
   const forms = [
     ...binding.directories.map((path) => ({ path, mark: DIRECTORY })),
     ...binding.homes.map((path) => ({ path, mark: HOME })),
+    ...(binding.projects ?? []).map((path) => ({ path, mark: PROJECT })),
   ]
     .filter(({ path }) => path.length > 1)
     .toSorted((a, b) => b.path.length - a.path.length || (a.path < b.path ? -1 : 1))
@@ -39,17 +44,18 @@ export function portableText(binding: Binding): (text: string) => string {
 
 /** Makes the function that binds portable lines to a host. */
 export function boundText(binding: Binding): (portable: string) => string {
+  const project = binding.projects?.[0] ?? binding.homes[0]
   const values = new Map([
     [DIRECTORY.path, quoted(binding.directories[0])],
     [DIRECTORY.url, urlPath(binding.directories[0])],
     [HOME.path, quoted(binding.homes[0])],
     [HOME.url, urlPath(binding.homes[0])],
+    [PROJECT.path, quoted(project)],
+    [PROJECT.url, urlPath(project)],
     [ESCAPED, MARK],
   ])
   return (portable) =>
-    portable.includes(MARK)
-      ? portable.replaceAll(new RegExp(`${MARK}[DUHVE]`, "g"), (mark) => values.get(mark) ?? mark)
-      : portable
+    portable.includes(MARK) ? portable.replaceAll(MARKS, (mark) => values.get(mark) ?? mark) : portable
 }
 
 /**
@@ -61,7 +67,10 @@ export function isSameText(a: string, b: string): boolean {
 }
 
 function folded(text: string): string {
-  return text.replaceAll(DIRECTORY.url, DIRECTORY.path).replaceAll(HOME.url, HOME.path)
+  return text
+    .replaceAll(DIRECTORY.url, DIRECTORY.path)
+    .replaceAll(HOME.url, HOME.path)
+    .replaceAll(PROJECT.url, PROJECT.path)
 }
 
 /** A path as it stands in a JSON string. */

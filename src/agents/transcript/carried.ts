@@ -1,6 +1,6 @@
 /**
- * What decamp remembers of a rollout that arrived here: its first bytes as they were written, and the contents they came from. A
- * rollout may name the directory of another host as mere text, which made portable here would become this host's; what is
+ * What decamp remembers of a transcript that arrived here: its first bytes as they were written, and the contents they came from. A
+ * transcript may name the directory of another host as mere text, which made portable here would become this host's; what is
  * remembered is answered as it came. Without it (a lost state folder) contents are made anew, and lines are compared.
  */
 import { rm } from "node:fs/promises"
@@ -9,6 +9,7 @@ import { z } from "zod"
 import { privateFolder, readTextIfExists, writeFileDurably } from "../../lib/files.ts"
 import { stateFolder } from "../../lib/folders.ts"
 import { blobIdSchema } from "../../protocol/ids.ts"
+import type { AgentName } from "../../protocol/manifest.ts"
 import type { AgentEnvironment } from "../agent.ts"
 
 export const carriedSchema = z.object({
@@ -19,12 +20,24 @@ export const carriedSchema = z.object({
 })
 export type Carried = z.infer<typeof carriedSchema>
 
-function fileOf(env: AgentEnvironment, id: string): string {
-  return join(stateFolder(env), "carried", "codex", `${id}.json`)
+/** Whose transcript it is. */
+export interface CarriedKey {
+  readonly env: AgentEnvironment
+  readonly agent: AgentName
+  /** One for each file: letters, digits, `.`, `_` and `-`. */
+  readonly id: string
 }
 
-export async function readCarried(env: AgentEnvironment, id: string): Promise<Carried | null> {
-  const text = await readTextIfExists(fileOf(env, id))
+function folderOf({ env, agent }: CarriedKey): string {
+  return join(stateFolder(env), "carried", agent)
+}
+
+function fileOf(key: CarriedKey): string {
+  return join(folderOf(key), `${key.id}.json`)
+}
+
+export async function readCarried(key: CarriedKey): Promise<Carried | null> {
+  const text = await readTextIfExists(fileOf(key))
   return text === null ? null : parse(text)
 }
 
@@ -37,9 +50,9 @@ function parse(text: string): Carried | null {
 }
 
 /** Remembers, or forgets. */
-export async function writeCarried(env: AgentEnvironment, id: string, carried: Carried | null): Promise<void> {
-  const file = fileOf(env, id)
+export async function writeCarried(key: CarriedKey, carried: Carried | null): Promise<void> {
+  const file = fileOf(key)
   if (carried === null) return await rm(file, { force: true })
-  await privateFolder(join(stateFolder(env), "carried", "codex"))
+  await privateFolder(folderOf(key))
   await writeFileDurably(file, JSON.stringify(carried))
 }

@@ -1,8 +1,7 @@
-/** Writing rollouts: what is there is kept byte for byte as far as it is the same, and every change can be taken back. */
+/** Writing transcripts: what is there is kept byte for byte as far as it is the same, and every change can be taken back. */
 import { createHash } from "node:crypto"
 import { open, rename, rm, stat, truncate, utimes } from "node:fs/promises"
 import { dirname } from "node:path"
-import { z } from "zod"
 import { privateFolder, syncFolder } from "../../lib/files.ts"
 import { AppError } from "../../protocol/errors.ts"
 import type { BlobSource } from "../../protocol/blob.ts"
@@ -10,58 +9,28 @@ import type { BlobId } from "../../protocol/ids.ts"
 import type { Carried } from "./carried.ts"
 import { readChunk, type Parting } from "./compare.ts"
 import { linesOf, piecesOf, splitLines, type Chunk, type Layout } from "./contents.ts"
-import { renameIds } from "./fork.ts"
 import { saveTail, type UndoLog } from "./undo-steps.ts"
-import { tooNewFor } from "./versions.ts"
 
 export interface Arriving {
   readonly source: BlobSource
   readonly chunks: readonly BlobId[]
   readonly toBound: (text: string) => string
-  /** What the Codex here prints for its version, "" when there is none. */
-  readonly installed: string
-  /** Becomes the file's modification time: Codex shows it as the time of the last change. */
+  /** Throws when the transcript does not begin as it must. */
+  readonly checkFirst: (line: string) => void
+  /** Becomes the file's modification time: agents show it as the time of the last change. */
   readonly updatedAtMs: number
 }
 
-const metaSchema = z.object({
-  type: z.literal("session_meta"),
-  payload: z.object({
-    id: z.string(),
-    cli_version: z.string().default(""),
-    history_mode: z.string().default("legacy"),
-  }),
-})
-
 /**
- * Checks the record that an arriving rollout begins with.
- * @throws {AppError} damaged_data when it is not one of this session, agent_version when the Codex installed here can't go on with it
+ * Makes a new transcript and gives it its name when it is whole and read back.
+ * @throws {AppError} damaged_data when it reads back otherwise; what `checkFirst` throws
  */
-function checkMeta(id: string, line: string, installed: string): void {
-  const meta = metaSchema.safeParse(parse(line)).data?.payload
-  if (meta?.id !== id) throw new AppError("damaged_data", `what arrived as session ${id} is not its rollout`)
-  const reason = tooNewFor({ version: meta.cli_version, historyMode: meta.history_mode }, installed)
-  if (reason !== null) throw new AppError("agent_version", reason)
-}
-
-function parse(line: string): unknown {
-  try {
-    return JSON.parse(line)
-  } catch {
-    return null
-  }
-}
-
-/**
- * Makes a new rollout and gives it its name when it is whole and read back.
- * @throws {AppError} damaged_data when what arrives is not a rollout of this session
- */
-export async function placeRollout(id: string, path: string, arriving: Arriving, undo: UndoLog): Promise<Carried> {
+export async function placeTranscript(path: string, arriving: Arriving, undo: UndoLog): Promise<Carried> {
   await privateFolders(dirname(path))
   const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.tmp`
   try {
     await (await open(temporary, "wx", 0o600)).close()
-    const carried = await appendChunks(id, temporary, arriving, { chunks: [], skipLines: 0, bytes: 0 })
+    const carried = await appendChunks(temporary, arriving, { chunks: [], skipLines: 0, bytes: 0 })
     await undo.note({ do: "add", path })
     await rename(temporary, path)
     await syncFolder(dirname(path))
@@ -71,7 +40,7 @@ export async function placeRollout(id: string, path: string, arriving: Arriving,
   }
 }
 
-/** Makes folders that are missing as Codex makes them; those that are there keep their mode. */
+/** Makes folders that are missing; those that are there keep their mode. */
 async function privateFolders(folder: string): Promise<void> {
   const isThere = await stat(folder).then(
     () => true,
@@ -81,8 +50,7 @@ async function privateFolders(folder: string): Promise<void> {
 }
 
 /** Takes away what the file has after the parting, and adds what arrives. */
-export async function extendRollout(
-  id: string,
+export async function extendTranscript(
   local: { readonly path: string; readonly layout: Layout },
   parting: Parting,
   arriving: Arriving,
@@ -95,7 +63,7 @@ export async function extendRollout(
   await undo.note({ do: "tail", path, offset: parting.bytes, saved, mtimeMs })
   await truncate(path, parting.bytes)
   const chunks = layout.chunks.slice(0, parting.sameChunks)
-  return await appendChunks(id, path, arriving, { chunks, skipLines: parting.sameLines, bytes: parting.bytes })
+  return await appendChunks(path, arriving, { chunks, skipLines: parting.sameLines, bytes: parting.bytes })
 }
 
 interface Before {
@@ -108,7 +76,7 @@ interface Before {
 }
 
 /** Appends arriving lines, reads the whole file back, and answers what is to be remembered of it. */
-async function appendChunks(id: string, path: string, arriving: Arriving, before: Before): Promise<Carried> {
+async function appendChunks(path: string, arriving: Arriving, before: Before): Promise<Carried> {
   const written = createHash("sha256")
   const counts: number[] = []
   const file = await open(path, "a")
@@ -117,7 +85,7 @@ async function appendChunks(id: string, path: string, arriving: Arriving, before
     for (const chunk of arriving.chunks.slice(before.chunks.length)) {
       const lines = splitLines(await readChunk(arriving.source, chunk))
       if (before.bytes === 0 && counts.length === 0) {
-        checkMeta(id, arriving.toBound(lines[0] ?? ""), arriving.installed)
+        arriving.checkFirst(arriving.toBound(lines[0] ?? ""))
       }
       counts.push(lines.length)
       const bound = Buffer.from(arriving.toBound(lines.slice(skip).join("")))
@@ -182,11 +150,11 @@ async function measure(
   return ids.map((id, index) => ({ id, bytes: bytes[index] ?? 0 }))
 }
 
-/** Copies the whole lines of a rollout under fresh ids. */
-export async function copyRollout(
+/** Copies the whole lines of a transcript, as `change` makes them. */
+export async function copyTranscript(
   local: { readonly path: string; readonly layout: Layout },
   to: string,
-  ids: ReadonlyMap<string, string>,
+  change: (lines: string) => string,
   undo: UndoLog,
 ): Promise<void> {
   const { mtimeMs } = await stat(local.path)
@@ -195,7 +163,7 @@ export async function copyRollout(
   const from = await open(local.path, "r")
   const file = await open(temporary, "wx", 0o600)
   try {
-    for await (const group of linesOf(from, 0, local.layout.wholeBytes)) await file.appendFile(renameIds(group, ids))
+    for await (const group of linesOf(from, 0, local.layout.wholeBytes)) await file.appendFile(change(group))
     await file.sync()
     await file.utimes(new Date(mtimeMs), new Date(mtimeMs))
   } finally {

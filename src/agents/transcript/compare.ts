@@ -5,7 +5,6 @@ import type { BlobSource } from "../../protocol/blob.ts"
 import type { BlobId } from "../../protocol/ids.ts"
 import { decode, linesOf, splitLines, type Layout } from "./contents.ts"
 import { isSameText } from "./bound-text.ts"
-import { isHousekeeping } from "./housekeeping.ts"
 
 /** What one side has after the point where they part. */
 export type Rest = "nothing" | "housekeeping" | "turns"
@@ -19,6 +18,14 @@ export interface Parting {
   readonly bytes: number
   readonly here: Rest
   readonly arriving: Rest
+}
+
+/** How lines are read. */
+export interface TextRules {
+  readonly toPortable: (text: string) => string
+  readonly toBound: (text: string) => string
+  /** Whether a line says nothing that belongs to the conversation. */
+  readonly isHousekeeping: (line: string) => boolean
 }
 
 /** A chunk has at most this many bytes, or is one line. */
@@ -55,7 +62,7 @@ async function* localLines(path: string, from: number, to: number): AsyncGenerat
 export async function compareWith(
   local: { readonly path: string; readonly layout: Layout },
   arriving: { readonly source: BlobSource; readonly chunks: readonly BlobId[] },
-  text: { readonly toPortable: (text: string) => string; readonly toBound: (text: string) => string },
+  text: TextRules,
 ): Promise<Parting> {
   const { chunks, wholeBytes } = local.layout
   const first = chunks.findIndex(({ id }, index) => arriving.chunks[index] !== id)
@@ -76,8 +83,9 @@ export async function compareWith(
       sameChunks,
       sameLines,
       bytes,
-      here: await restOf(a, mine),
-      arriving: await restOf(b, theirs, text.toBound),
+      here: await restOf(a, mine, text.isHousekeeping),
+      // A placeholder is no JSON: arriving lines are looked at as they would stand here.
+      arriving: await restOf(b, theirs, (line) => text.isHousekeeping(text.toBound(line))),
     }
   } finally {
     await mine.return(undefined)
@@ -88,11 +96,10 @@ export async function compareWith(
 async function restOf(
   first: IteratorResult<string>,
   lines: AsyncGenerator<string>,
-  toBound: (text: string) => string = (line) => line,
+  isHousekeeping: (line: string) => boolean,
 ): Promise<Rest> {
   if (first.done === true) return "nothing"
-  // A placeholder is no JSON: lines are looked at as they would stand here.
-  if (!isHousekeeping(toBound(first.value))) return "turns"
-  for await (const line of lines) if (!isHousekeeping(toBound(line))) return "turns"
+  if (!isHousekeeping(first.value)) return "turns"
+  for await (const line of lines) if (!isHousekeeping(line)) return "turns"
   return "housekeeping"
 }

@@ -7,11 +7,9 @@ import { createReadStream } from "node:fs"
 import { join } from "node:path"
 import { z } from "zod"
 import { isMissing, privateFolder, readTextIfExists, syncFolder, writeFileDurably } from "../../lib/files.ts"
+import type { AgentName } from "../../protocol/manifest.ts"
 import type { AgentEnvironment } from "../agent.ts"
 import { carriedSchema, writeCarried } from "./carried.ts"
-import { indexRowSchema, writeRow } from "./index-row.ts"
-import { removeLines } from "./names.ts"
-import { placesOf } from "./places.ts"
 
 const stepSchema = z.discriminatedUnion("do", [
   /** A file that the import makes. */
@@ -20,9 +18,9 @@ const stepSchema = z.discriminatedUnion("do", [
   z.object({ do: z.literal("tail"), path: z.string(), offset: z.int(), saved: z.string(), mtimeMs: z.number() }),
   /** The whole former file lies in `saved`. */
   z.object({ do: z.literal("replace"), path: z.string(), saved: z.string(), mtimeMs: z.number() }),
-  z.object({ do: z.literal("names"), lines: z.array(z.string()) }),
-  z.object({ do: z.literal("row"), id: z.string(), before: indexRowSchema }),
   z.object({ do: z.literal("carried"), id: z.string(), before: carriedSchema.nullable() }),
+  /** What only the agent knows how to take back. */
+  z.object({ do: z.literal("own"), step: z.unknown() }),
 ])
 export type UndoStep = z.infer<typeof stepSchema>
 
@@ -72,23 +70,30 @@ export async function saveTail(path: string, offset: number, to: string): Promis
   }
 }
 
+/** Whose changes are taken back. */
+export interface UndoOwner {
+  readonly env: AgentEnvironment
+  readonly agent: AgentName
+  /** Takes back a step of the agent's own. */
+  readonly takeBack: (step: unknown) => Promise<void>
+}
+
 /** Takes back every step that is there, newest first. Idempotent. */
-export async function applyUndo(env: AgentEnvironment, undoDirectory: string): Promise<void> {
+export async function applyUndo(owner: UndoOwner, undoDirectory: string): Promise<void> {
   for (const number of (await stepNumbers(undoDirectory)).toReversed()) {
     const file = stepFile(undoDirectory, number)
     const text = await readTextIfExists(file)
-    if (text !== null) await takeBack(env, stepSchema.parse(JSON.parse(text)))
+    if (text !== null) await takeBack(owner, stepSchema.parse(JSON.parse(text)))
     // Undone once: what happens in the sessions from now on is not ours to take back.
     await rm(file, { force: true })
     await syncFolder(undoDirectory)
   }
 }
 
-async function takeBack(env: AgentEnvironment, step: UndoStep): Promise<void> {
+async function takeBack(owner: UndoOwner, step: UndoStep): Promise<void> {
   if (step.do === "add") return await rm(step.path, { force: true })
-  if (step.do === "names") return await removeLines(placesOf(env), new Set(step.lines))
-  if (step.do === "row") return await writeRow(placesOf(env), step.id, step.before)
-  if (step.do === "carried") return await writeCarried(env, step.id, step.before)
+  if (step.do === "own") return await owner.takeBack(step.step)
+  if (step.do === "carried") return await writeCarried({ env: owner.env, agent: owner.agent, id: step.id }, step.before)
   if (!(await exists(step.saved))) return
   if (step.do === "replace") {
     const temporary = `${step.path}.decamp.tmp`
