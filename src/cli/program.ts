@@ -49,6 +49,9 @@ function moving(command: Command): Command {
         "wait for running turns, at most so long (default: until they end on a terminal, else 0)",
       ),
     )
+    .option("--now", "interrupt running turns instead of waiting for them")
+    .option("--archived", "sessions that are archived in their agent travel too")
+    .option("--allow-advisory", "go on where nothing can be proved to keep prompts out of a session that leaves")
 }
 
 function moveCommands(root: Command, chosen: Chosen): void {

@@ -31,3 +31,14 @@ export async function askLostHost(owner: string, checkpointAt: string): Promise<
   const typed = await text({ message: `Type ${owner} to say that it is lost`, output: process.stderr })
   return isCancel(typed) ? null : typed
 }
+
+/** Whether the person goes on although prompts typed in a session that left may be lost. */
+export async function confirmWeakFence(reason: string): Promise<boolean> {
+  const { confirm, isCancel } = await import("@clack/prompts")
+  const isAllowed = await confirm({
+    message: `${reason}\nA prompt typed there while the workspace is away may be lost. Go on?`,
+    initialValue: false,
+    output: process.stderr,
+  })
+  return isAllowed === true && !isCancel(isAllowed)
+}

@@ -53,6 +53,9 @@ const PLAIN = {
   backup: false,
   leaveSessions: false,
   waitMs: 0,
+  now: false,
+  allowAdvisory: false,
+  archived: false,
 }
 const PUSH = { ...PLAIN, to: null, newWorkspace: false, allBranches: false }
 const PULL = { ...PLAIN, workspace: null, into: null }
@@ -67,6 +70,8 @@ test.each([
   ["push --migrate --wait 30 /x", { ...PUSH, migrate: true, waitMs: 30_000, directory: "/x" }],
   ["push --migrate --wait dir", { ...PUSH, migrate: true, waitMs: null, directory: "/home/anna/shop/dir" }],
   ["push --migrate --backup --leave-sessions", { ...PUSH, migrate: true, backup: true, leaveSessions: true }],
+  ["push --migrate --now --archived", { ...PUSH, migrate: true, now: true, archived: true }],
+  ["push --migrate --allow-advisory", { ...PUSH, migrate: true, allowAdvisory: true }],
 ])("%s becomes the request that was meant", async (line, expected) => {
   const { directory, options } = await parsed(line.split(" "))
   const request = pushRequest(contextWith(), directory, options as PushOptions)
@@ -93,6 +98,10 @@ test("a person waits until turns end, a script does not wait", () => {
 
 test.each(["abc", "-1", "1e9", "", "99999999"])("--wait=%s is a usage error", (wait) => {
   expect(() => waitMsOf(wait, false)).toThrow(AppError)
+})
+
+test("--now and --wait together are a usage error", () => {
+  expect(() => pushRequest(contextWith(), undefined, { now: true, wait: "5" })).toThrow("say one of the two")
 })
 
 test("--to without --migrate is a usage error and not a silent plain push", () => {

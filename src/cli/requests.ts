@@ -11,6 +11,9 @@ export interface MoveOptions {
   readonly leaveSessions?: boolean
   /** `until`: as long as it takes; a text of seconds; absent: the default. */
   readonly wait?: string
+  readonly now?: boolean
+  readonly allowAdvisory?: boolean
+  readonly archived?: boolean
 }
 
 export interface PushOptions extends MoveOptions {
@@ -124,12 +127,21 @@ function ageMsOf(text: string): number {
 function shared(
   context: Context,
   options: MoveOptions,
-): Pick<PushRequest, "migrate" | "dryRun" | "backup" | "leaveSessions" | "waitMs"> {
+): Pick<
+  PushRequest,
+  "migrate" | "dryRun" | "backup" | "leaveSessions" | "waitMs" | "now" | "allowAdvisory" | "archived"
+> {
+  if (options.now === true && options.wait !== undefined) {
+    throw new AppError("usage", "--now interrupts running turns and --wait waits for them: say one of the two")
+  }
   return {
     migrate: options.migrate === true,
     dryRun: options.dryRun === true,
     backup: options.backup === true,
     leaveSessions: options.leaveSessions === true,
     waitMs: waitMsOf(options.wait, context.canAsk),
+    now: options.now === true,
+    allowAdvisory: options.allowAdvisory === true,
+    archived: options.archived === true,
   }
 }

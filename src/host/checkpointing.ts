@@ -33,6 +33,10 @@ export interface TakeRequest {
   readonly kind: "live" | "sealed"
   readonly leaveSessions: boolean
   readonly allBranches?: boolean
+  /** Sessions that the user archived in their agent too. */
+  readonly archived?: boolean
+  /** Sessions whose turn was interrupted for this, as `agent id`: they want to go on. */
+  readonly interrupted?: readonly string[]
   readonly dryRun?: boolean
   /** Take nothing over from the last checkpoint. */
   readonly isFromNothing?: boolean
@@ -121,7 +125,8 @@ async function exportSessions(
   previous: Manifest | null,
   spool: Spool,
 ): Promise<Sessions> {
-  const scope = await scopeOf(request.repository, request.place.env)
+  const found = await scopeOf(request.repository, request.place.env)
+  const scope = { ...found, withArchived: request.archived === true }
   const agents: AgentPart[] = []
   const sessions: SessionEntry[] = []
   const outcomes: SessionOutcome[] = []
@@ -140,7 +145,9 @@ async function exportSessions(
         : { ...taken.part, version: installed.version, schemaStamp: installed.schemaStamp },
     )
     const configured = (await agent.providers(request.place.env)) ?? []
-    sessions.push(...taken.sessions.map((entry) => withoutOwnProvider(entry, configured)))
+    const wasInterrupted = (id: string): boolean => request.interrupted?.includes(`${agent.name} ${id}`) === true
+    const entries = taken.sessions.map((entry) => withoutOwnProvider(entry, configured))
+    sessions.push(...entries.map((entry) => (wasInterrupted(entry.id) ? { ...entry, wasRunning: true } : entry)))
     notTravelling.push(...taken.notTravelling)
     for (const entry of taken.sessions) {
       const outcome = known.get(entry.id)?.digest === entry.digest ? "unchanged" : "moved"

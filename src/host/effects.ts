@@ -13,12 +13,12 @@ import { AppError, toAppError } from "../protocol/errors.ts"
 import type { HandoffAnswer } from "../protocol/gateway-api.ts"
 import type { HostJournal, Word } from "../protocol/handoff.ts"
 import { checkpointIdSchema, type HandoffId, type WorkspaceId } from "../protocol/ids.ts"
-import { scopeOf, waitForQuiet } from "./agents.ts"
 import { takeAndUpload, workspaceSpool, type Context } from "./checkpointing.ts"
 import { scratchOf, handoffFolder, type Daemon } from "./daemon.ts"
 import { placeToLock } from "./directory-locks.ts"
+import { awayWords } from "./fences.ts"
+import { liftHere, setHere, stopHere } from "./stopping.ts"
 import { fetchManifest, readHandoffManifest, saveHandoffManifest, saveKnownManifest } from "./manifests.ts"
-import { STOP_STEP } from "./move-output.ts"
 import { checkDisk, isOfTheLine } from "./preflight.ts"
 import type { Place } from "./store/host-store.ts"
 import { applyCheckpoint, isAbsentOrEmpty, restoreTarget, targetDirectory, undoFolder } from "./target-leg.ts"
@@ -49,9 +49,9 @@ async function dispatch(daemon: Daemon, journal: HostJournal, effect: Todo, cont
     await inDirectory(daemon, placeOf(daemon, workspace, id), context, work)
   switch (effect.effect) {
     case "fence":
+      return await fence(daemon, workspace, effect.id)
     case "lift":
-      // The journal is the whole of it until agents have markers of their own (docs/limits.md).
-      return NOTHING
+      return await lift(daemon, journal, context)
     case "drain":
       return await drain(daemon, workspace, effect, context)
     case "capture":
@@ -110,6 +110,22 @@ function refuseInterrupted(effect: Todo, { signal }: Context): void {
 const NOTHING: Carried = { completions: [], failure: null }
 const completed = (event: HostEvent): Carried => ({ completions: [{ event }], failure: null })
 
+/** Sets what can be set on idle sessions; the others follow when their turn has ended ({@link drain}). */
+async function fence(daemon: Daemon, workspace: WorkspaceId, id: HandoffId | null): Promise<Carried> {
+  await setHere(daemon, placeOf(daemon, workspace, id), id)
+  return NOTHING
+}
+
+async function lift(daemon: Daemon, journal: HostJournal, context: Context): Promise<Carried> {
+  const arriving = journal.entries.find(({ role, phase }) => role === "target" && phase === "live")
+  const place =
+    arriving === undefined
+      ? daemon.store.place(journal.workspace)
+      : arrivingPlace(daemon, journal.workspace, arriving.id)
+  await liftHere(daemon, place, context.steps)
+  return NOTHING
+}
+
 async function drain(
   daemon: Daemon,
   workspace: WorkspaceId,
@@ -117,16 +133,8 @@ async function drain(
   context: Context,
 ): Promise<Carried> {
   const place = placeOf(daemon, workspace, effect.id)
-  if (place === null || (await isAbsentOrEmpty(place.directory))) return NOTHING
-  const leg = effect.id === null ? null : daemon.store.leg(effect.id)
-  const scope = await scopeOf(await openRepository(place.directory), place.env)
-  const wait = {
-    waitMs: leg === null ? 0 : leg.waitMs,
-    signal: context.signal,
-    notice: (text: string) => context.steps({ type: "notice", text }),
-  }
   try {
-    await step(context.steps, STOP_STEP, async () => await waitForQuiet(daemon.agents, scope, wait))
+    await stopHere(daemon, place, effect.id, context)
   } catch (error) {
     // Without a hand-off there is nobody to refuse: this host has only heard that it is owner no more.
     if (effect.id !== null) throw error
@@ -169,6 +177,8 @@ async function capture(
     kind: "sealed" as const,
     leaveSessions: leg.leaveSessions,
     allBranches: leg.allBranches,
+    archived: leg.archived,
+    interrupted: leg.interrupted,
   }
   const { taken, bytesSent } = await takeAndUpload(daemon, request, context)
   await saveHandoffManifest(daemon, effect.id, taken.manifest)
@@ -300,6 +310,7 @@ async function apply(
     undoDirectory: await privateFolder(undoFolder(daemon, effect.id)),
     backup: leg.backup,
     leaveSessions: leg.leaveSessions,
+    words: await awayWords(daemon, workspace, effect.id),
     steps: context.steps,
   })
   context.steps({ type: "outcomes", sessions: arrived.outcomes })
@@ -329,6 +340,8 @@ async function becomeLive(daemon: Daemon, workspace: WorkspaceId, id: HandoffId,
     if (leg.isBackupSpare) await dropBackup(leg.backup)
     else context.steps({ type: "backup", ref: leg.backup.ref, host: daemon.identity.name })
   }
+  // The effect before may have failed, and its hand-off was gone on with.
+  await liftHere(daemon, place, context.steps)
   const { incarnation } = daemon.identity
   await daemon.gateway.report({
     workspace,

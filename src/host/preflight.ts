@@ -12,8 +12,9 @@ import type { PreflightAnswer, PreflightRequest } from "../protocol/gateway-api.
 import { checkpointIdSchema, type WorkspaceId } from "../protocol/ids.ts"
 import type { CodePart, Manifest } from "../protocol/manifest.ts"
 import type { AgentSession } from "../agents/agent.ts"
-import { idleNotices, scopeOf, waitForQuiet, type HostAgent } from "./agents.ts"
+import { scopeOf, waitForQuiet, type HostAgent } from "./agents.ts"
 import { scratchOf, type Daemon } from "./daemon.ts"
+import { foreseeFences, refuseAdvisory } from "./fences.ts"
 import { EMPTY_LEG, type Place } from "./store/host-store.ts"
 import { isAbsentOrEmpty, targetDirectory } from "./target-leg.ts"
 
@@ -26,7 +27,7 @@ const SPARE_INODES = 256
 
 /**
  * As source: waits for running turns, refuses states that can't travel, says what the target must provide.
- * @throws {AppError} session_busy, unsupported_state, not_a_repository, agent_version
+ * @throws {AppError} session_busy, unsupported_state, not_a_repository, agent_version, fence_advisory
  */
 export async function preflightSource(
   daemon: Daemon,
@@ -34,6 +35,9 @@ export async function preflightSource(
   options: {
     readonly waitMs: number | null
     readonly leaveSessions: boolean
+    /** Turns are interrupted when the hand-off is open: nothing is waited for here. */
+    readonly now: boolean
+    readonly allowAdvisory: boolean
     readonly signal: AbortSignal
     readonly notice: (text: string) => void
   },
@@ -42,9 +46,10 @@ export async function preflightSource(
   const unsupported = await unsupportedState(repository)
   if (unsupported !== null) throw unsupported
   const scope = await scopeOf(repository, place.env)
-  const quiet = await waitForQuiet(daemon.agents, scope, options)
+  if (!options.now) await waitForQuiet(daemon.agents, scope, options)
+  const weak = refuseAdvisory(await foreseeFences(daemon, place.workspace, scope), options.allowAdvisory)
   const needs = options.leaveSessions ? [] : await agentNeeds(daemon, place, scope)
-  return { notices: idleNotices(quiet), needs, directory: place.directory }
+  return { notices: weak, needs, directory: place.directory }
 }
 
 async function agentNeeds(daemon: Daemon, place: Place, scope: Awaited<ReturnType<typeof scopeOf>>): Promise<Need[]> {
@@ -117,7 +122,7 @@ export async function preflightTarget(
       )
     }
   }
-  const notices = arriving.leaveSessions ? [] : await checkAgents(daemon, arriving, target.env)
+  const notices = arriving.leaveSessions ? [] : await checkAgents(daemon, arriving, target)
   if (!arriving.backup) await refuseDiverged(daemon, target.workspace, target.directory)
   return notices
 }
@@ -125,9 +130,10 @@ export async function preflightTarget(
 async function checkAgents(
   daemon: Daemon,
   arriving: Arriving,
-  env: Readonly<Record<string, string>>,
+  { directory, env }: { readonly directory: string; readonly env: Readonly<Record<string, string>> },
 ): Promise<string[]> {
   const notices: string[] = []
+  const scope = { env, topLevel: directory, excluded: [], rootCommit: null, originUrl: null }
   const here = daemon.identity.name
   for (const need of arriving.agents) {
     const agent = daemon.agents.all.find((each) => each.name === need.agent)
@@ -157,6 +163,7 @@ async function checkAgents(
         },
       )
     }
+    notices.push(...(await agent.missing(scope)).map((line) => `${here}: ${line}`))
   }
   return notices
 }

@@ -29,13 +29,13 @@ export function takeRequest(
   place: Place,
   view: WorkspaceView | null,
   kind: "live" | "sealed",
-  request: { readonly leaveSessions: boolean; readonly allBranches: boolean },
+  request: { readonly leaveSessions: boolean; readonly allBranches: boolean; readonly archived: boolean },
   dryRun: boolean,
 ): TakeRequest {
   const epoch = view?.workspace.epoch ?? 1
   const head = view?.workspace.headCheckpoint ?? null
-  const { leaveSessions, allBranches } = request
-  return { place, repository, epoch, head, kind, leaveSessions, allBranches, dryRun }
+  const { leaveSessions, allBranches, archived } = request
+  return { place, repository, epoch, head, kind, leaveSessions, allBranches, archived, dryRun }
 }
 
 /** Makes the directory a workspace: row at the gateway, journal and record here. */

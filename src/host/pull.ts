@@ -180,7 +180,14 @@ async function pullHere(daemon: Daemon, runtime: Runtime, here: Here): Promise<M
         preflight: {
           workspace: view.workspace.id,
           arriving: null,
-          leaving: { waitMs: request.waitMs ?? WAIT_LONG_MS, leaveSessions: request.leaveSessions },
+          leaving: {
+            handoff: id,
+            waitMs: request.waitMs ?? WAIT_LONG_MS,
+            leaveSessions: request.leaveSessions,
+            now: request.now,
+            allowAdvisory: request.allowAdvisory,
+            archived: request.archived,
+          },
         },
       },
       signal,
@@ -226,6 +233,7 @@ async function pullCode(
       undoDirectory: join(scratch.path, "undo"),
       backup,
       leaveSessions: true,
+      words: null,
       steps,
     })
     await settleCopy(daemon, await openRepository(directory), place, manifest)

@@ -59,6 +59,9 @@ export async function pushAway(daemon: Daemon, runtime: Runtime, away: Away): Pr
     leaveSessions: request.leaveSessions,
     allBranches: request.allBranches,
     waitMs: request.waitMs,
+    now: request.now,
+    allowAdvisory: request.allowAdvisory,
+    archived: request.archived,
     directory: place.directory,
   })
   const opened = await step(steps, `open, check ${target.name}`, async () =>
@@ -90,8 +93,7 @@ async function checkHere(daemon: Daemon, away: Away): Promise<PreflightAnswer> {
   const [checked, words, staying] = await step(steps, "check here", async () =>
     Promise.all([
       preflightSource(daemon, away.place, {
-        waitMs: request.waitMs,
-        leaveSessions: request.leaveSessions,
+        ...request,
         signal,
         notice: (text) => steps({ type: "notice", text }),
       }),

@@ -13,6 +13,7 @@ import type { CheckpointId, WorkspaceId } from "../protocol/ids.ts"
 import type { Context } from "./checkpointing.ts"
 import type { Daemon } from "./daemon.ts"
 import { carryOut, type Completion } from "./effects.ts"
+import { mendFences } from "./stopping.ts"
 
 export interface Runtime {
   /** Acts on a word, to the end of what it causes here. @throws {AppError} what the leg failed with */
@@ -23,6 +24,8 @@ export interface Runtime {
   restart(): Promise<void>
   /** What a laptop learned by asking: epochs and words. Failures are logged. */
   heard(work: HostWork): Promise<void>
+  /** Fences that have gone, or should have, are put right. Failures are logged. */
+  mend(): Promise<void>
   /**
    * Runs this host's own capture and commit, alone on the workspace; `head` is what became the head, null for nothing. The journal
    * learns of it before anything else runs: an older head must never be told after a newer one.
@@ -81,6 +84,7 @@ export function startRuntime(daemon: Daemon): Runtime {
       await removeFinished(daemon)
     },
     heard: async (work) => await hear(daemon, quietly, work),
+    mend: async () => await mendAll(daemon, queue),
     publish: async (workspace, work) =>
       await queue.alone(workspace, async () => {
         const done = await work()
@@ -91,6 +95,16 @@ export function startRuntime(daemon: Daemon): Runtime {
         return done
       }),
     isBusy: queue.isBusy,
+  }
+}
+
+async function mendAll(daemon: Daemon, queue: WorkQueue): Promise<void> {
+  for (const { workspace } of daemon.store.journals()) {
+    try {
+      await queue.alone(workspace, async () => await mendFences(daemon, workspace))
+    } catch (error) {
+      daemon.log("the fences of a workspace could not be put right", { workspace, message: toAppError(error).message })
+    }
   }
 }
 

@@ -70,7 +70,7 @@ export async function serveHost(
 ): Promise<number> {
   return options.kind === "local"
     ? await serveLocalHost(options.root, selfArgv)
-    : await serveLaptop(options, gateway, selfArgv)
+    : await serveLaptop({ ...options, selfArgv }, gateway)
 }
 
 async function serveLocalHost(root: string, selfArgv: readonly string[]): Promise<number> {
@@ -100,7 +100,9 @@ async function serveLocalHost(root: string, selfArgv: readonly string[]): Promis
   log("listening", { pid: process.pid })
   // The first hand-off asks for the agents' versions, which takes a second each: by then they are known.
   for (const agent of daemon.agents.all) void agent.detect(daemon.ownEnvironment ?? {}).catch(() => null)
+  const mending = setInterval(() => void runtime.mend(), ASK_EVERY_MS)
   await stopped.promise
+  clearInterval(mending)
   await server.stop(true)
   daemon.store.close()
   lock.release()
@@ -118,13 +120,9 @@ async function readConfig(path: string): Promise<LocalHost> {
   return parsed.data
 }
 
-type Laptop = Extract<HostOptions, { kind: "laptop" }>
+type Laptop = Extract<HostOptions, { kind: "laptop" }> & { readonly selfArgv: readonly string[] }
 
-async function serveLaptop(
-  options: Laptop,
-  embedded: EmbeddedGateway | null,
-  selfArgv: readonly string[],
-): Promise<number> {
+async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): Promise<number> {
   await privateFolder(options.stateFolder)
   const lock = lockFile(join(options.stateFolder, "daemon.lock"))
   const log = openLog("daemon")
@@ -142,7 +140,7 @@ async function serveLaptop(
     user,
     workFolder: null,
     ownEnvironment: null,
-    selfArgv,
+    selfArgv: options.selfArgv,
     log,
   })
   token = daemon.store.token() ?? ""
@@ -194,6 +192,7 @@ async function askRegularly(daemon: Daemon, runtime: Runtime, end: Promise<void>
   while (!isOver) {
     try {
       await runtime.heard(await daemon.gateway.work())
+      await runtime.mend()
     } catch (error) {
       daemon.log("asking the gateway failed", { message: toAppError(error).message })
     }

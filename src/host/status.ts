@@ -19,6 +19,7 @@ import type { sessionsOutputSchema, StatusOutput } from "../protocol/output.ts"
 import { OUTPUT_SCHEMA } from "../protocol/version.ts"
 import { scopeOf } from "./agents.ts"
 import { scratchOf, type Daemon } from "./daemon.ts"
+import { fencesInForce } from "./fences.ts"
 import type { Place } from "./store/host-store.ts"
 import { locate, locateWorkspace, userGateway } from "./workspace.ts"
 
@@ -152,14 +153,15 @@ async function directoryFacts(daemon: Daemon, repository: Repository, place: Pla
       : null
   const isSame = now !== null && base !== null && sameCode(now.code, base.code)
   const found = isSame ? null : await differences(repository, base, scratch.path)
+  const sessions = await sessionsHere(daemon, repository, place, place.env)
   return {
     changes: found?.files.map(({ path, change }) => ({ path, change })) ?? [],
     commits: found?.commits.map(({ oid, subject }) => ({ oid, subject })) ?? [],
-    sessions: await sessionsHere(daemon, repository, place),
+    sessions: sessions.map(({ agent, id, title, state, fence }) => ({ agent, id, title, state, fence })),
     backups: (await listBackups(repository)).map(({ ref, createdAtMs }) => ({ ref, createdAtMs })),
     leftBehind: (await listLeft(repository)).map(({ ref }) => ref),
     willNotTravel: [...(now?.notTravelling ?? [])],
-    notices: unsupported === null ? [] : [unsupported.message],
+    notices: [...(unsupported === null ? [] : [unsupported.message]), ...openSessions(daemon, place, sessions)],
   }
 }
 
@@ -178,20 +180,37 @@ function sameCode(one: CodePart, other: CodePart): boolean {
   )
 }
 
-async function sessionsHere(daemon: Daemon, repository: Repository, place: Place): Promise<StatusOutput["sessions"]> {
-  const scope = await scopeOf(repository, place.env)
+async function sessionsHere(
+  daemon: Daemon,
+  repository: Repository,
+  place: Place | null,
+  env: Readonly<Record<string, string>>,
+): Promise<SessionsOutput["sessions"]> {
+  const scope = await scopeOf(repository, env)
+  const fences = place === null ? new Map() : await fencesInForce(daemon, place.workspace, scope)
   const found = await Promise.all(
     daemon.agents.all.map(async (agent) =>
-      (await agent.sessions(scope)).map(({ id, title, state }) => ({
+      (await agent.sessions(scope)).map(({ id, title, state, parentId, createdAtMs, updatedAtMs }) => ({
         agent: agent.name,
         id,
         title,
         state,
-        fence: "none" as const,
+        fence: fences.get(agent.name)?.get(id) ?? ("none" as const),
+        parentId,
+        createdAtMs,
+        updatedAtMs,
       })),
     ),
   )
   return found.flat()
+}
+
+/** A session that is not this host's and has no fence: an agent's update may have taken it away, or it has only just been begun. */
+function openSessions(daemon: Daemon, place: Place, sessions: SessionsOutput["sessions"]): string[] {
+  if (isLiveOwner(daemon.store.journal(place.workspace) ?? unknownJournal(place.workspace))) return []
+  return sessions
+    .filter(({ fence }) => fence === "none")
+    .map(({ agent, id, title }) => `nothing keeps prompts out of ${agent} ${id} (${title}); it is fenced again soon`)
 }
 
 /** `decamp sessions`: every session of the directory in the agents' own stores here. */
@@ -201,28 +220,14 @@ export async function sessions(daemon: Daemon, request: WorkspaceRequest): Promi
       ? await locate(daemon, request)
       : await locate(daemon, { ...request, directory: await directoryOf(daemon, request.workspace, request.directory) })
   const env = located.place?.env ?? request.env
-  const scope = await scopeOf(located.repository, env)
-  const found = await Promise.all(
-    daemon.agents.all.map(async (agent) =>
-      (await agent.sessions(scope)).map(({ id, title, state, parentId, createdAtMs, updatedAtMs }) => ({
-        agent: agent.name,
-        id,
-        title,
-        state,
-        fence: "none" as const,
-        parentId,
-        createdAtMs,
-        updatedAtMs,
-      })),
-    ),
-  )
+  const found = await sessionsHere(daemon, located.repository, located.place, env)
   const { place } = located
   const name = place === null ? null : (await userGateway(daemon).workspace(place.workspace)).workspace.name
   return {
     schema: OUTPUT_SCHEMA,
     workspace: place === null || name === null ? null : { id: place.workspace, name },
     directory: located.repository.topLevel,
-    sessions: found.flat(),
+    sessions: found,
   }
 }
 

@@ -14,6 +14,7 @@ import type { CodePart, Manifest } from "../protocol/manifest.ts"
 import type { SessionOutcome } from "../protocol/output.ts"
 import { scopeOf } from "./agents.ts"
 import { scratchOf, handoffFolder, type Daemon } from "./daemon.ts"
+import { fenceRequest } from "./fences.ts"
 import { readKnownManifest } from "./manifests.ts"
 import { receive } from "./receiving.ts"
 import type { Leg, Place } from "./store/host-store.ts"
@@ -57,6 +58,8 @@ export interface Arrival {
   /** What the directory was; journaled before this is called. */
   readonly backup: Backup
   readonly leaveSessions: boolean
+  /** What is said to who types a prompt before the workspace is this host's; null: sessions arrive without a fence. */
+  readonly words: string | null
   readonly steps: StepListener
 }
 
@@ -107,7 +110,10 @@ async function importSessions(
       })
     }
     if (part === undefined || mine.length === 0) continue
+    const { words } = arrival
+    const fence = words === null ? null : await fenceRequest(daemon, agent, manifest.workspace, scope, words)
     const imported = await agent.import({
+      ...(fence === null ? {} : { fence }),
       scope,
       part,
       sessions: mine,

@@ -56,6 +56,7 @@ const TABLE = {
   no_space: [507, 5, false],
   not_writable: [412, 5, false],
   clock_skew: [412, 5, false],
+  fence_advisory: [412, 5, false],
   // 6: unreachable
   unreachable: [503, 6, true],
   // 7: not allowed

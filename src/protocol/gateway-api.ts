@@ -283,8 +283,17 @@ export const preflightRequestSchema = z.object({
       leaveSessions: z.boolean(),
     })
     .nullable(),
-  /** As source: how long to wait for turns, ms; and whether sessions stay. */
-  leaving: z.object({ waitMs: z.int().nonnegative(), leaveSessions: z.boolean() }).nullable(),
+  /** As source: which hand-off, how long to wait for turns, ms; and what the user said of the sessions. */
+  leaving: z
+    .object({
+      handoff: handoffIdSchema,
+      waitMs: z.int().nonnegative(),
+      leaveSessions: z.boolean(),
+      now: z.boolean(),
+      allowAdvisory: z.boolean(),
+      archived: z.boolean(),
+    })
+    .nullable(),
 })
 export type PreflightRequest = z.infer<typeof preflightRequestSchema>
 export const preflightAnswerSchema = z.object({

@@ -58,6 +58,16 @@ export const helloSchema = z.object({
   isBusy: z.boolean(),
 })
 
+/** How the agents of the source are stopped. */
+const stoppingFields = {
+  /** Interrupt running turns instead of waiting for them. */
+  now: z.boolean(),
+  /** Go on where a fence can't be proved. */
+  allowAdvisory: z.boolean(),
+  /** Sessions that the user archived travel too. */
+  archived: z.boolean(),
+}
+
 export const pushRequestSchema = callerSchema.extend({
   migrate: z.boolean(),
   to: nameSchema.nullable(),
@@ -69,6 +79,7 @@ export const pushRequestSchema = callerSchema.extend({
   leaveSessions: z.boolean(),
   /** How long to wait for running turns; null: until they end. */
   waitMs: z.int().nonnegative().nullable(),
+  ...stoppingFields,
 })
 export type PushRequest = z.infer<typeof pushRequestSchema>
 
@@ -81,6 +92,7 @@ export const pullRequestSchema = callerSchema.extend({
   backup: z.boolean(),
   leaveSessions: z.boolean(),
   waitMs: z.int().nonnegative().nullable(),
+  ...stoppingFields,
 })
 export type PullRequest = z.infer<typeof pullRequestSchema>
 

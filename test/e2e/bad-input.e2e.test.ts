@@ -27,7 +27,7 @@ beforeAll(async () => {
   shop = await repository("shop")
   await laptop.decamp(["push"], { cwd: shop })
 })
-afterAll(async () => await world[Symbol.asyncDispose]())
+afterAll(async () => await world[Symbol.asyncDispose](), 60_000)
 
 async function repository(name: string): Promise<string> {
   const directory = join(laptop.home, "src", name)

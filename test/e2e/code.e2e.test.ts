@@ -29,7 +29,7 @@ beforeAll(async () => {
   const added = await laptop.decamp(["hosts", "add", "local", "box", "--root", box])
   expect(added.json).toMatchObject({ schema: 1, result: "done" })
 })
-afterAll(async () => await world[Symbol.asyncDispose]())
+afterAll(async () => await world[Symbol.asyncDispose](), 60_000)
 
 async function repository(name: string): Promise<string> {
   const directory = join(laptop.home, "src", name)

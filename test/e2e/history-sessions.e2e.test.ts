@@ -13,7 +13,7 @@ let all: SessionWorld
 beforeAll(async () => {
   all = await makeSessionWorld()
 }, 120_000)
-afterAll(async () => await all[Symbol.asyncDispose]())
+afterAll(async () => await all[Symbol.asyncDispose](), 60_000)
 
 async function pushed(directory: string): Promise<string> {
   const { json } = await all.laptop.decamp(["push"], { cwd: directory })

@@ -26,7 +26,7 @@ beforeAll(async () => {
   box = join(world.root, "box")
   await laptop.decamp(["hosts", "add", "local", "box", "--root", box])
 })
-afterAll(async () => await world[Symbol.asyncDispose]())
+afterAll(async () => await world[Symbol.asyncDispose](), 60_000)
 
 async function repository(name: string): Promise<string> {
   const directory = join(laptop.home, "src", name)

@@ -22,7 +22,7 @@ beforeAll(async () => {
   box = join(world.root, "box")
   await laptop.decamp(["hosts", "add", "local", "box", "--root", box])
 })
-afterAll(async () => await world[Symbol.asyncDispose]())
+afterAll(async () => await world[Symbol.asyncDispose](), 60_000)
 
 /** A workspace that box owns and has gone on with; here is the copy as it was handed over, with an edit of its own. */
 async function overtaken(name: string): Promise<string> {

@@ -22,7 +22,7 @@ beforeAll(async () => {
   box = join(world.root, "box")
   await laptop.decamp(["hosts", "add", "local", "box", "--root", box])
 })
-afterAll(async () => await world[Symbol.asyncDispose]())
+afterAll(async () => await world[Symbol.asyncDispose](), 60_000)
 
 /** A workspace that box owns, with something of everything; the copy here is as it was handed over. */
 async function handedOver(

@@ -25,7 +25,7 @@ beforeAll(async () => {
   }
   await makeUpstream(join(world.root, "upstream"))
 })
-afterAll(async () => await world[Symbol.asyncDispose]())
+afterAll(async () => await world[Symbol.asyncDispose](), 60_000)
 
 async function decamp(args: readonly string[], cwd: string): Promise<void> {
   const { exitCode, json, stderr } = await laptop.decamp(args, { cwd })

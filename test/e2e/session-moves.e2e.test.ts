@@ -7,7 +7,7 @@ import { dirname, join } from "node:path"
 import { errorOutputSchema, moveOutputSchema, sessionFileOutputSchema } from "../../src/protocol/output.ts"
 import { pictureOf, userGit } from "../support/checkout.ts"
 import { sessionRows, type Row } from "../support/opencode-home.ts"
-import { addTurn, fakeVersion, makeSessionWorld, sql, type SessionWorld } from "../support/session-world.ts"
+import { addTurn, dropFences, fakeVersion, makeSessionWorld, sql, type SessionWorld } from "../support/session-world.ts"
 import { closeGate, makeDirtyRepository, type CliResult, type Machine } from "../support/world.ts"
 
 let all: SessionWorld
@@ -16,7 +16,7 @@ const REAL = "1.18.33"
 beforeAll(async () => {
   all = await makeSessionWorld()
 }, 120_000)
-afterAll(async () => await all[Symbol.asyncDispose]())
+afterAll(async () => await all[Symbol.asyncDispose](), 60_000)
 
 const decamp = async (cwd: string, ...args: string[]): Promise<CliResult> => await all.laptop.decamp(args, { cwd })
 
@@ -109,6 +109,7 @@ async function copyStore(machine: Machine, directory: string): Promise<string> {
   const db = new Database(all.laptopHome.database)
   db.run("VACUUM INTO ?", [database])
   db.close()
+  dropFences(database)
   sql(database, "DELETE FROM session WHERE id NOT IN (?, ?)", all.main, all.child)
   sql(database, "UPDATE session SET directory = ?", directory)
   return database

@@ -12,7 +12,7 @@ import {
 import { pictureOf, refsOutsideDecamp, userGit } from "../support/checkout.ts"
 import { toolCall } from "../support/fake-model.ts"
 import { runPrompt, sessionRows, startPrompt, startServer, type OpencodeHome } from "../support/opencode-home.ts"
-import { addTurn, makeSessionWorld, sql, WRITTEN, type SessionWorld } from "../support/session-world.ts"
+import { addTurn, dropFences, makeSessionWorld, sql, WRITTEN, type SessionWorld } from "../support/session-world.ts"
 import type { CliResult } from "../support/world.ts"
 
 let all: SessionWorld
@@ -20,7 +20,7 @@ let all: SessionWorld
 beforeAll(async () => {
   all = await makeSessionWorld()
 }, 120_000)
-afterAll(async () => await all[Symbol.asyncDispose]())
+afterAll(async () => await all[Symbol.asyncDispose](), 60_000)
 
 const decamp = async (cwd: string, ...args: string[]): Promise<CliResult> => await all.laptop.decamp(args, { cwd })
 const move = (result: CliResult): ReturnType<typeof moveOutputSchema.parse> => moveOutputSchema.parse(result.json)
@@ -228,6 +228,9 @@ describe("sessions that stay", () => {
     const { directory, ids } = await all.repository("both", 2)
     const [mine = "", both = ""] = ids
     await decamp(directory, "push", "--migrate")
+    // With the fence in force nobody can go on at home.
+    expect(() => addTurn(all.laptopHome.database, mine, "refused")).toThrow("Bring it back: decamp pull --migrate")
+    dropFences(all.laptopHome.database)
     addTurn(all.laptopHome.database, mine, "only at home")
     addTurn(all.laptopHome.database, both, "at home")
     addTurn(all.boxHome.database, both, "at the box")

@@ -94,6 +94,17 @@ export function sql(database: string, statement: string, ...values: (string | nu
   }
 }
 
+/** Takes every fence out of a store, as an update of the agent that rebuilds its tables does. */
+export function dropFences(database: string): void {
+  const db = new Database(database)
+  try {
+    const names = db.query<{ name: string }, []>("SELECT name FROM sqlite_master WHERE type = 'trigger'").all()
+    for (const { name } of names) db.run(`DROP TRIGGER "${name}"`)
+  } finally {
+    db.close()
+  }
+}
+
 /** Adds a finished question and answer of `text` to a session, later than all that it has. */
 export function addTurn(database: string, session: string, text: string): void {
   const { message, part } = sessionRows(database, [session])

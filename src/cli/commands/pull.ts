@@ -1,6 +1,7 @@
 /** `decamp pull [DIR]`, with and without `--migrate`. */
 import type { AppError } from "../../protocol/errors.ts"
 import { connect, type Connection } from "../connect.ts"
+import { withConsent } from "../consent.ts"
 import type { Context } from "../context.ts"
 import { MoveFailure, runMove } from "../move.ts"
 import { chooseWorkspace } from "../prompts.ts"
@@ -25,13 +26,15 @@ async function pullOnce(
   directory: string | undefined,
   options: PullOptions,
 ): Promise<number> {
-  const request = pullRequest(context, directory, options)
+  const asked = pullRequest(context, directory, options)
   const target = { directory: options.into ?? directory, workspace: options.workspace ?? null }
-  return await runMove(
-    context,
-    connection,
-    target,
-    async (listener, signal) => await connection.local.pull(request, listener, signal),
+  return await withConsent(context, asked, async (request) =>
+    runMove(
+      context,
+      connection,
+      target,
+      async (listener, signal) => await connection.local.pull(request, listener, signal),
+    ),
   )
 }
 

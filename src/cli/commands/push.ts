@@ -1,16 +1,19 @@
 /** `decamp push [DIR]`, with and without `--migrate`. */
 import { connect } from "../connect.ts"
+import { withConsent } from "../consent.ts"
 import type { Context } from "../context.ts"
 import { runMove } from "../move.ts"
 import { pushRequest, type PushOptions } from "../requests.ts"
 
 export async function push(context: Context, directory: string | undefined, options: PushOptions): Promise<number> {
-  const request = pushRequest(context, directory, options)
+  const asked = pushRequest(context, directory, options)
   const connection = await connect(context)
-  return await runMove(
-    context,
-    connection,
-    { directory, workspace: null },
-    async (listener, signal) => await connection.local.push(request, listener, signal),
+  return await withConsent(context, asked, async (request) =>
+    runMove(
+      context,
+      connection,
+      { directory, workspace: null },
+      async (listener, signal) => await connection.local.push(request, listener, signal),
+    ),
   )
 }

@@ -10,7 +10,9 @@ import { DECAMP_VERSION, PROTOCOL_VERSION } from "../../protocol/version.ts"
 import type { Daemon } from "../daemon.ts"
 import { arrivingAt, preflightSource, preflightTarget } from "../preflight.ts"
 import type { Runtime } from "../runtime.ts"
+import { EMPTY_LEG } from "../store/host-store.ts"
 import { failure, parsed } from "./local.ts"
+import { goingOnRoutes } from "./remote-going-on.ts"
 
 export interface RemoteRoutes {
   readonly daemon: Daemon
@@ -56,6 +58,7 @@ export function remoteRoutes({ daemon, runtime, inboundToken }: RemoteRoutes): H
         daemon.log("word failed", { word: word.word, handoff: word.id, code: error.code, message: error.message }),
     )
   })
+  goingOnRoutes(app, daemon)
   return app
 }
 
@@ -97,6 +100,7 @@ function asRemote(name: string, listener: StepListener): StepListener {
       case "state":
       case "outcomes":
       case "left":
+      case "text":
       case "backup":
         listener(event)
         return
@@ -110,7 +114,11 @@ async function preflight(daemon: Daemon, request: PreflightRequest, signal: Abor
     const place = daemon.store.place(workspace)
     if (place === null)
       throw new AppError("unknown_workspace", `workspace ${workspace} does not lie on ${daemon.identity.name}`)
-    return await preflightSource(daemon, place, { ...leaving, signal, notice: () => {} })
+    const answer = await preflightSource(daemon, place, { ...leaving, signal, notice: () => {} })
+    // The word that begins the hand-off does not say again what the user said.
+    const { handoff, waitMs, now, allowAdvisory, archived } = leaving
+    daemon.store.saveLeg(handoff, { ...EMPTY_LEG, waitMs, now, allowAdvisory, archived })
+    return answer
   }
   if (arriving === null) return { notices: [], needs: [], directory: null }
   const target = await arrivingAt(daemon, workspace, arriving.name)

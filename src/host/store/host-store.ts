@@ -42,6 +42,14 @@ const legSchema = z.object({
   leaveSessions: z.boolean(),
   allBranches: z.boolean().default(false),
   waitMs: z.int().nullable(),
+  /** Source: running turns are interrupted instead of waited for. */
+  now: z.boolean().default(false),
+  /** Source: the user goes on with sessions whose fence can't be proved. */
+  allowAdvisory: z.boolean().default(false),
+  /** Source: sessions that the user archived travel too. */
+  archived: z.boolean().default(false),
+  /** Source: sessions whose turn was interrupted, as `agent id`. */
+  interrupted: z.array(z.string()).default([]),
   /** Target: what the directory was before it was written. */
   backup: backupSchema.nullable(),
   /** Target: the backup holds nothing that a checkpoint has not. */
@@ -56,6 +64,10 @@ export const EMPTY_LEG: Leg = {
   leaveSessions: false,
   allBranches: false,
   waitMs: 0,
+  now: false,
+  allowAdvisory: false,
+  archived: false,
+  interrupted: [],
   backup: null,
   isBackupSpare: false,
 }
@@ -77,6 +89,10 @@ export interface HostStore {
   saveLeg(id: HandoffId, leg: Leg): void
   removeLeg(id: HandoffId): void
   legs(): HandoffId[]
+  /** Live checkpoints are pushed in the background. */
+  isAutosynced(workspace: WorkspaceId): boolean
+  saveAutosync(workspace: WorkspaceId, isOn: boolean): void
+  autosynced(): WorkspaceId[]
   close(): void
 }
 
@@ -147,6 +163,12 @@ export function openHostStore(
     saveLeg: (id, leg) => put("leg", id, leg),
     legs: () => ids.all("leg").map(({ id }) => handoffIdSchema.parse(id)),
     removeLeg: (id) => void remove.run("leg", id),
+    isAutosynced: (workspace) => read.get("autosync", workspace) !== null,
+    saveAutosync(workspace, isOn) {
+      if (isOn) put("autosync", workspace, true)
+      else remove.run("autosync", workspace)
+    },
+    autosynced: () => ids.all("autosync").map(({ id }) => workspaceIdSchema.parse(id)),
     close: () => database.close(),
   }
 }
