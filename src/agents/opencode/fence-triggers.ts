@@ -97,13 +97,24 @@ export function dropTriggers(db: Database, { triggers }: Pick<StandingFence, "tr
   for (const name of triggers) db.run(`DROP TRIGGER IF EXISTS main."${name.replaceAll('"', '""')}"`)
 }
 
+/** So many sessions are tried in each table: a try with a thousand of them in the fence takes 0.15 ms. */
+const MAX_TRIES = 20
+
 /**
- * Proves that the fence holds, by trying what it is to refuse. Runs inside the caller's transaction, and changes nothing.
+ * Proves that the fence holds: what the store says of its triggers, and a try of what they are to refuse for some of the sessions. Runs
+ * inside the caller's transaction, and changes nothing.
  * @throws {AppError} internal when something was not refused
  */
 export function proveFence(db: Database, ids: Iterable<string>): void {
   const kinds = kindsOf(db).filter(({ on }) => on === "INSERT")
-  const list = [...ids]
+  const all = [...ids]
+  const held = heldSessions(standingFences(db))
+  const missing = all.find((id) => !held.has(id))
+  if (missing !== undefined) {
+    throw new AppError("internal", `the fence of session ${missing} does not stand in opencode's store`)
+  }
+  const step = Math.max(1, Math.ceil(all.length / MAX_TRIES))
+  const list = all.filter((_, index) => index % step === 0)
   db.run("SAVEPOINT decamp_proof")
   try {
     for (const { table, column } of kinds) {

@@ -67,16 +67,31 @@ const sleeping = (seconds: number): string =>
 const sleepers = async (seconds: number): Promise<number[]> =>
   (await processTree(() => false)).filter(({ argv }) => argv.join(" ") === `sleep ${seconds}`).map(({ pid }) => pid)
 /** Numbers of a session's events, which must have no gap, and its last message. */
-const ending = (): { readonly gaps: number; readonly last: Record<string, unknown>; readonly tools: unknown[] } => {
+const ending = (): {
+  readonly gaps: number
+  readonly last: Record<string, unknown>
+  readonly tools: unknown[]
+  readonly told: unknown
+} => {
   const rows = sessionRows(home.database, [id])
   const seqs = rows.event.map((row) => Number(row["seq"]))
+  const event = rows.event.at(-1)
   const sorted = rows.message.toSorted((a, b) => Number(a["time_created"]) - Number(b["time_created"]))
   const parts = rows.part.map((row) => JSON.parse(String(row["data"])) as { type: string; state?: unknown })
   return {
     gaps: seqs.filter((seq, index) => index > 0 && seq !== (seqs[index - 1] ?? 0) + 1).length,
     last: JSON.parse(String(sorted.at(-1)?.["data"])) as Record<string, unknown>,
+    told: [event?.["type"], JSON.parse(String(event?.["data"]))],
     tools: parts.filter(({ type }) => type === "tool").map((part) => part.state),
   }
+}
+/** The last event tells what the last message says. */
+const expectTold = (): void => {
+  const [message] = sessionRows(home.database, [id])
+    .message.toSorted((a, b) => Number(a["time_created"]) - Number(b["time_created"]))
+    .slice(-1)
+  const info = { ...ending().last, id: message?.["id"], sessionID: id }
+  expect(ending().told).toEqual(["message.updated.1", { sessionID: id, info }])
 }
 const closed = { role: "assistant", error: { name: "MessageAbortedError", data: { message: "Aborted" } } }
 
@@ -164,6 +179,7 @@ test("a turn killed in the middle of a tool: interrupted, its orphan is found an
     last: { ...closed, time: { completed: expect.any(Number) } },
     tools: [{ status: "error", error: "Tool execution aborted", metadata: { interrupted: true } }],
   })
+  expectTold()
   // opencode opens what was closed, and goes on.
   const info = (await exportSession(home, place, id)) as { messages: { info: { error?: { name: string } } }[] }
   expect(info.messages.at(-1)?.info.error?.name).toBe("MessageAbortedError")
@@ -175,12 +191,17 @@ test("a turn killed in the middle of a tool: interrupted, its orphan is found an
 test("a turn that runs is interrupted with its tool, and the fence can be set", async () => {
   const turn = startPrompt({ home, cwd: place, session: id, prompt: `eighth ${sleeping(702)}` })
   await until(async () => (await sleepers(702)).length > 0)
+  const tools = await agent.toolProcesses(scope)
+  expect(tools.map(({ pid }) => pid)).toEqual(expect.arrayContaining(await sleepers(702)))
+  // Its servers are no tools, and neither are opencode itself and what a test starts.
+  expect(tools.map(({ command }) => command).filter((each) => !["bash", "sleep", "sh"].includes(each))).toEqual([])
   const startedAt = performance.now()
   expect(await agent.interrupt(scope)).toEqual({ sessions: [id], left: [] })
   expect(performance.now() - startedAt).toBeLessThan(8_000)
   await turn.exited
   expect(await sleepers(702)).toEqual([])
   expect(ending()).toMatchObject({ gaps: 0, last: closed })
+  expectTold()
   expect(await agent.fence(request)).toMatchObject({ running: [], sessions: [{ strength: "enforced" }] })
   await agent.lift(request)
 }, 120_000)
@@ -195,6 +216,7 @@ test("a server is asked to end the turn, and goes on; its answer closes the tran
   expect(await agent.interrupt(scope)).toEqual({ sessions: [id], left: [] })
   expect(await sleepers(703)).toEqual([])
   expect(ending()).toMatchObject({ gaps: 0, last: closed })
+  expectTold()
   expect(await server.request("GET", "/session/status")).toEqual({})
 }, 120_000)
 
@@ -208,6 +230,7 @@ test("a turn in a window is interrupted; the window ends, and a new one goes on"
   expect(await sleepers(704)).toEqual([])
   expect(await agent.processes(scope)).toEqual([])
   expect(ending()).toMatchObject({ gaps: 0, last: closed })
+  expectTold()
   expect(await state()).toBe("idle")
   await runPrompt({ home, cwd: place, session: id, prompt: "eleventh" })
   expect(asked("eleventh")).toBe(true)
@@ -222,6 +245,7 @@ test("a turn that is killed before its first word is closed with an empty answer
   expect(await state()).toBe("interrupted")
   expect(await agent.interrupt(scope)).toEqual({ sessions: [id], left: [] })
   expect(ending()).toMatchObject({ gaps: 0, last: closed })
+  expectTold()
   await runPrompt({ home, cwd: place, session: id, prompt: "thirteenth" })
   expect(asked("thirteenth")).toBe(true)
   expect(await agent.interrupt(scope)).toEqual({ sessions: [], left: [] })

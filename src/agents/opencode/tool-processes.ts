@@ -63,10 +63,14 @@ async function isOrphan({ pid, pgid, argv }: TreeProcess, opencodes: readonly Tr
   return alive === undefined ? pgid === pid || pgid > parent : pgid !== alive.pgid
 }
 
-/** This process, those that started it and those that it started: also when a tool of opencode did so. */
+/**
+ * This process, those that started it and what it runs itself, also when a tool of opencode started it: but not what an opencode that
+ * it runs has started.
+ */
 function ownProcesses(tree: readonly TreeProcess[]): ReadonlySet<number> {
   const byPid = new Map(tree.map((each) => [each.pid, each]))
-  const own = new Set(descendantsOf(tree, [process.pid]).map(({ pid }) => pid))
+  const others = tree.filter(({ argv }) => !isOpencode(argv))
+  const own = new Set(descendantsOf(others, [process.pid]).map(({ pid }) => pid))
   for (let pid = process.pid; pid > 1 && !own.has(pid); pid = byPid.get(pid)?.ppid ?? 0) own.add(pid)
   return own
 }
