@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// demo | test | build | check | bench | torture | soak | large: installs what is missing, then runs it with the pinned Bun. Plain Node >= 20.
+// demo | test | build | check | bench | torture | soak | large | versions: installs what is missing, then runs it with the pinned Bun. Plain Node >= 20.
 import { spawn, spawnSync } from "node:child_process"
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -20,6 +20,7 @@ const ACTIONS = {
   build: async () => await build(),
   test: async (args) => await testAll(args, ["unit", "agent", "e2e", "fault"], TEST_LIMIT_S),
   matrix: async (args) => await testAll(args, ["matrix", "large", "round trips"], MATRIX_LIMIT_S),
+  versions: async (args) => await testAll(args, ["versions"], MATRIX_LIMIT_S),
   check: async () => await checkAll(),
   demo: async (args) => await withBinary("test/demo/demo.ts", args),
   bench: async (args) => await withBinary("test/bench/bench.ts", args),
@@ -120,6 +121,7 @@ function testGroups(names) {
     if (path.startsWith("test/fault/")) return "fault"
     if (path.startsWith("test/matrix/")) return "matrix"
     if (path.startsWith("test/large/")) return "large"
+    if (path.startsWith("test/versions/")) return "versions"
     return path.endsWith(".agent.test.ts") ? "agent" : "unit"
   }
   return names
@@ -206,7 +208,7 @@ async function main() {
   if (action === undefined) fail(`usage: node scripts/run.mjs ${Object.keys(ACTIONS).join("|")}`)
   requireMachine()
   await install(ROOT)
-  if (["test", "demo", "bench"].includes(name)) await install(join(ROOT, "test/agents"))
+  if (["test", "demo", "bench", "versions"].includes(name)) await install(join(ROOT, "test/agents"))
   return await action(args)
 }
 

@@ -6,6 +6,7 @@
 import type { Database } from "bun:sqlite"
 import { createHash } from "node:crypto"
 import { crc32 } from "node:zlib"
+import { AppError } from "../../protocol/errors.ts"
 import { portableText, PORTABLE_PROJECT, type Binding } from "./binding.ts"
 import { HOST_COLUMNS, SESSION_TABLES, type SessionTable, type StoreLayout } from "./store.ts"
 
@@ -32,6 +33,29 @@ const ORDER: Record<SessionTable, string> = {
   message: "FROM message t WHERE t.session_id = ?1 ORDER BY t.time_created, t.id",
   part: `FROM message m CROSS JOIN part t ON t.message_id = m.id
     WHERE m.session_id = ?1 ORDER BY m.time_created, m.id, t.id`,
+}
+
+/** Columns by which rows are ordered, where they are not in every version. */
+const ORDERED_BY: Partial<Record<SessionTable, string>> = {
+  todo: "position",
+  session_message: "seq",
+  session_input: "admitted_seq",
+  event: "seq",
+}
+
+/** @throws {AppError} agent_version when sessions of this store can't be read in their order */
+export function requireReadable(layout: StoreLayout): void {
+  for (const [table, columns] of layout.columns) {
+    const needed = ORDERED_BY[table]
+    if (needed === undefined || columns.includes(needed)) continue
+    throw new AppError(
+      "agent_version",
+      `opencode's store has the schema ${layout.stamp || "(none)"}, which decamp does not know how to read`,
+      {
+        hint: "update opencode and start it once here, which updates its store; or leave the sessions with --leave-sessions",
+      },
+    )
+  }
 }
 
 /** These begin a chunk of their own, so that a change in one does not touch the others. */

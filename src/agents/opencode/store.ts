@@ -73,9 +73,17 @@ export function schemaStamp(database: string | null): string {
 
 /** Newest migration id of an open store, "" when it has none. */
 export function stampOf(db: Database): string {
-  const has = db.query("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migration'").get()
-  if (has === null) return ""
-  return db.query<{ id: string }, []>("SELECT id FROM migration ORDER BY id DESC LIMIT 1").get()?.id ?? ""
+  // Before 1.15 the migrations were in another table.
+  const tables = [
+    ["migration", "id"],
+    ["__drizzle_migrations", "name"],
+  ] as const
+  for (const [table, column] of tables) {
+    const has = db.query("SELECT 1 FROM pragma_table_info(?1) WHERE name = ?2").get(table, column)
+    if (has === null) continue
+    return db.query<{ id: string }, []>(`SELECT max(${column}) AS id FROM ${table}`).get()?.id ?? ""
+  }
+  return ""
 }
 
 /**

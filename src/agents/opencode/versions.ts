@@ -19,8 +19,13 @@ interface TestedPair {
   readonly targetStamp: string
 }
 
-/** Pairs of different minor or major versions that were tested in this direction. None so far. */
-const TESTED_PAIRS: readonly TestedPair[] = []
+const STAMP_OF_1_17 = "20260622202450_simplify_session_input"
+
+/** Pairs of different minor or major versions that were tested in this direction (test/versions: 1.17.19 and 1.18.33). */
+const TESTED_PAIRS: readonly TestedPair[] = [
+  { source: "1.17", sourceStamp: STAMP_OF_1_17, target: "1.18", targetStamp: STAMP_OF_1_17 },
+  { source: "1.18", sourceStamp: STAMP_OF_1_17, target: "1.17", targetStamp: STAMP_OF_1_17 },
+]
 
 interface Version {
   readonly major: number
@@ -50,6 +55,14 @@ export function compareVersions(
       hint: "start opencode once on the target, which updates its store, or update decamp there; or move the code alone with --leave-sessions",
     }
   }
+  // Between schemas the same session has two digests: both sides would seem to have gone on with it.
+  if (source.schemaStamp !== "" && !KNOWN_SCHEMAS.has(source.schemaStamp)) {
+    return {
+      verdict: "refuse",
+      message: `opencode is ${source.version} at the source, whose store (${source.schemaStamp}) decamp does not know, and ${target.version} at the target`,
+      hint: "start a tested version of opencode once on the source, which updates its store, or update decamp; or move the code alone with --leave-sessions",
+    }
+  }
   if (from.major === to.major && from.minor === to.minor) {
     if (from.patch === to.patch) return { verdict: "go", notice: null }
     const notice = `opencode is ${source.version} at the source and ${target.version} at the target: only the patch differs`
@@ -62,7 +75,7 @@ export function compareVersions(
       each.sourceStamp === source.schemaStamp &&
       (target.schemaStamp === "" || each.targetStamp === target.schemaStamp),
   )
-  if (pair !== undefined && isNewer(to, from)) {
+  if (pair !== undefined && pair.targetStamp >= pair.sourceStamp) {
     const notice = `opencode is ${source.version} at the source and ${target.version} at the target: tested in this direction`
     return { verdict: "go", notice }
   }
