@@ -25,6 +25,7 @@ import type {
   VersionPolicy,
   WordsInstaller,
 } from "../agent.ts"
+import { newDigestMemory, type DigestMemory } from "./digest-memory.ts"
 import { exportSessions } from "./export.ts"
 import { opencodeFencer } from "./fence.ts"
 import { importSessions } from "./import.ts"
@@ -58,6 +59,7 @@ export function opencodeAgent(): Agent &
   Readiness &
   WordsInstaller {
   const versions = new Map<string, string>()
+  const memory = newDigestMemory()
   const versionOf = async (binary: string, env: AgentEnvironment): Promise<string> => {
     const facts = await stat(await realpath(binary))
     const key = [binary, facts.mtimeMs, facts.size].join("\n")
@@ -79,11 +81,12 @@ export function opencodeAgent(): Agent &
     compareVersions: (source, target) => compareVersions(source, target),
     sessions: listSessions,
     async export(scope, sink, known) {
-      return await exportFrom(scope, sink, known, (await detect(scope.env))?.version ?? "")
+      const version = (await detect(scope.env))?.version ?? ""
+      return await exportFrom(scope, sink, known, { version, memory })
     },
-    import: importInto,
+    import: async (request) => await importInto(request, memory),
     undoImport,
-    digests: digestsOf,
+    digests: async (scope, ids) => await digestsOf(scope, ids, memory),
     providers: configuredProviders,
     processes: async (scope) => await processesOf(scope, await unfinishedSessions(scope)),
   }
@@ -105,7 +108,7 @@ async function exportFrom(
   scope: AgentScope,
   sink: BlobSink,
   known: Parameters<Agent["export"]>[2],
-  version: string,
+  { version, memory }: { readonly version: string; readonly memory: DigestMemory },
 ): Promise<SessionExport> {
   const db = openForReading(placesOf(scope.env).database)
   if (db === null) {
@@ -113,7 +116,7 @@ async function exportFrom(
     return { part, sessions: [], skipped: [], notTravelling: [] }
   }
   try {
-    const taken = await exportSessions(db, scope, sink, known.sessions)
+    const taken = await exportSessions(db, scope, sink, known.sessions, { memory })
     const knownShared = known.part?.shared ?? []
     const trees = await exportTrees(scope, taken.trees, sink, knownShared)
     const outputs = await exportOutputs(placesOf(scope.env).toolOutput, taken.outputs, sink, knownShared)
@@ -148,7 +151,7 @@ async function probeVersion(binary: string, env: AgentEnvironment): Promise<stri
   return new TextDecoder().decode(result.stdout).trim()
 }
 
-async function importInto(request: SessionImportRequest): Promise<SessionImport> {
+async function importInto(request: SessionImportRequest, memory: DigestMemory): Promise<SessionImport> {
   const { scope } = request
   const database = await ensureStore(scope)
   const db = openForWriting(database)
@@ -174,7 +177,7 @@ async function importInto(request: SessionImportRequest): Promise<SessionImport>
     }
     try {
       const destination = { topLevel: scope.topLevel, projectId, toolOutput }
-      const sessions = await importSessions(db, request, destination, arrived)
+      const sessions = await importSessions(db, request, destination, arrived, memory)
       return { path: "sqlite", sessions: withoutOutputs(db, sessions, toolOutput, outputs.failed) }
     } finally {
       await trees.discard()

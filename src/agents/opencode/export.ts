@@ -6,7 +6,8 @@ import { blobIdSchema, type BlobId } from "../../protocol/ids.ts"
 import type { NotTravelling, SessionEntry } from "../../protocol/manifest.ts"
 import type { AgentScope, SessionProblem } from "../agent.ts"
 import type { Binding } from "./binding.ts"
-import { brokenSessions, chunkId, chunkIdsOf, chunksOf, sessionDigest } from "./chunks.ts"
+import { brokenSessions, chunkId, chunkIdsOf, chunksOf, requireReadable, sessionDigest } from "./chunks.ts"
+import type { DigestMemory } from "./digest-memory.ts"
 import { placesOf } from "./places.ts"
 import { namedOutputs, type NamedOutput } from "./tool-outputs.ts"
 import { namedTrees, type NamedTree } from "./snapshot-trees.ts"
@@ -32,11 +33,12 @@ export async function exportSessions(
   scope: AgentScope,
   sink: BlobSink,
   known: ReadonlyMap<string, SessionEntry>,
-  only?: ReadonlySet<string>,
+  { only, memory }: { readonly only?: ReadonlySet<string>; readonly memory: DigestMemory },
 ): Promise<ExportedSessions> {
   db.run("BEGIN")
   try {
     const layout = layoutOf(db)
+    requireReadable(layout)
     const { toolOutput } = placesOf(scope.env)
     const found = await sessionsOfScope(db, scope)
     const { sessions, archived } = chosenSessions(found.sessions, scope, known, only)
@@ -45,7 +47,7 @@ export async function exportSessions(
     const fresh: StoredSession[] = []
     for (const session of sessions) {
       const binding = { directories, projectId: session.projectId, toolOutput }
-      const entry = knownEntry(db, layout, session, binding, known)
+      const entry = knownEntry({ db, layout, session, binding, memory }, known)
       if (entry === null) fresh.push(session)
       else entries.set(session.id, entry)
     }
@@ -58,7 +60,9 @@ export async function exportSessions(
       const binding = { directories, projectId: session.projectId, toolOutput }
       const stored = new Set<string>(known.get(session.id)?.blobs)
       const blobs = await putChunks(chunksOf(db, layout, session, binding), sink, stored)
-      entries.set(session.id, entryOf(session, scope, blobs))
+      const entry = entryOf(session, scope, blobs)
+      memory.remember(db, layout, session, binding, entry.digest)
+      entries.set(session.id, entry)
     }
     return {
       schemaStamp: layout.stamp,
@@ -96,21 +100,29 @@ function chosenSessions(
   }
 }
 
-function knownEntry(
-  db: Database,
-  layout: StoreLayout,
-  session: StoredSession,
-  binding: Binding,
-  known: ReadonlyMap<string, SessionEntry>,
-): SessionEntry | null {
+interface Reading {
+  readonly db: Database
+  readonly layout: StoreLayout
+  readonly session: StoredSession
+  readonly binding: Binding
+  readonly memory: DigestMemory
+}
+
+/** The session's known entry while nothing in it has changed. */
+function knownEntry(reading: Reading, known: ReadonlyMap<string, SessionEntry>): SessionEntry | null {
+  const { db, layout, session, binding, memory } = reading
   const entry = known.get(session.id)
   if (entry === undefined) return null
+  const remembered = memory.recall(db, layout, session, binding)
+  if (remembered !== null) return remembered === entry.digest ? entry : null
   const ids: string[] = []
   for (const id of chunkIdsOf(db, layout, session, binding)) {
     if (entry.blobs[ids.length] !== id) return null
     ids.push(id)
   }
-  return sessionDigest(ids) === entry.digest ? entry : null
+  if (sessionDigest(ids) !== entry.digest) return null
+  memory.remember(db, layout, session, binding, entry.digest)
+  return entry
 }
 
 /** Puts the chunks that the session's known entry does not name already. */

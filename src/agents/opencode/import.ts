@@ -12,6 +12,7 @@ import type { SessionEntry } from "../../protocol/manifest.ts"
 import type { FenceRequest, ImportedSession, SessionImportRequest } from "../agent.ts"
 import type { Binding } from "./binding.ts"
 import { digestOf, parkUndo } from "./chunks.ts"
+import type { DigestMemory } from "./digest-memory.ts"
 import { placeMarks, recordFence } from "./fence-journal.ts"
 import { standingFences, writeOverFences } from "./fence-triggers.ts"
 import { copySession, freshIds, ownedIds } from "./fork.ts"
@@ -40,11 +41,13 @@ export async function importSessions(
   request: SessionImportRequest,
   destination: Destination,
   trees: Omit<ArrivedTrees, "discard">,
+  memory: DigestMemory,
 ): Promise<ImportedSession[]> {
   const layout = layoutOf(db)
   const outcomes = new Map<string, ImportedSession>()
   const { fence } = request
-  const context = { db, layout, directories: await directoriesOf(db, request), destination, fence: null }
+  const directories = await directoriesOf(db, request)
+  const context = { db, layout, directories, destination, memory, fence: null }
   const plans = judge(context, request, outcomes)
   if (plans.length > 0) {
     const file = join(await privateFolder(request.undoDirectory), "stage.db")
@@ -94,6 +97,7 @@ interface Context {
   readonly layout: StoreLayout
   readonly directories: readonly string[]
   readonly destination: Destination
+  readonly memory: DigestMemory
   /** Under which fence sessions arrive; null: none is set, and none may stand. */
   readonly fence: { readonly key: string; readonly words: string } | null
 }
@@ -149,7 +153,8 @@ function judge(context: Context, request: SessionImportRequest, outcomes: Map<st
       continue
     }
     const stamp = sessionStamp(db, id)
-    const digest = digestOf(db, layout, local, bindingOf(context, local))
+    const binding = bindingOf(context, local)
+    const digest = context.memory.recall(db, layout, local, binding) ?? digestOf(db, layout, local, binding)
     const base = request.base.get(id)
     if (digest === entry.digest) outcomes.set(id, { id, outcome: "unchanged" })
     else if (base === entry.digest) {

@@ -2,6 +2,7 @@
 import type { Database } from "bun:sqlite"
 import type { AgentScope, AgentSession, SessionState } from "../agent.ts"
 import { digestOf } from "./chunks.ts"
+import type { DigestMemory } from "./digest-memory.ts"
 import { placesOf } from "./places.ts"
 import { activityOf, driversOf } from "./processes.ts"
 import { layoutOf, openForReading, providerOf, readSessions, sessionsOfScope, type StoredSession } from "./store.ts"
@@ -52,7 +53,11 @@ function stateOf(session: StoredSession, drivers: number, open: number): Session
 }
 
 /** Digest of each named session as it is in the store now, wherever its directory is. */
-export async function digestsOf(scope: AgentScope, ids: readonly string[]): Promise<ReadonlyMap<string, string>> {
+export async function digestsOf(
+  scope: AgentScope,
+  ids: readonly string[],
+  memory: DigestMemory,
+): Promise<ReadonlyMap<string, string>> {
   const wanted = new Set(ids)
   return await readScope(scope, new Map<string, string>(), (db, _sessions, aliases) => {
     const layout = layoutOf(db)
@@ -60,7 +65,14 @@ export async function digestsOf(scope: AgentScope, ids: readonly string[]): Prom
     const { toolOutput } = placesOf(scope.env)
     const mine = readSessions(db, ids).filter(({ id }) => wanted.has(id))
     return new Map(
-      mine.map((each) => [each.id, digestOf(db, layout, each, { directories, projectId: each.projectId, toolOutput })]),
+      mine.map((each) => {
+        const binding = { directories, projectId: each.projectId, toolOutput }
+        const remembered = memory.recall(db, layout, each, binding)
+        if (remembered !== null) return [each.id, remembered]
+        const digest = digestOf(db, layout, each, binding)
+        memory.remember(db, layout, each, binding, digest)
+        return [each.id, digest]
+      }),
     )
   })
 }

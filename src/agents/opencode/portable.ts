@@ -4,6 +4,7 @@ import { scratchFolder } from "../../lib/files.ts"
 import { AppError } from "../../protocol/errors.ts"
 import type { Agent, AgentScope, ImportedSession, VersionPolicy } from "../agent.ts"
 import { folderSpool, readPortable, writePortable } from "./portable-file.ts"
+import { newDigestMemory } from "./digest-memory.ts"
 import { exportSessions } from "./export.ts"
 import { placesOf } from "./places.ts"
 import { exportTrees } from "./snapshot-export.ts"
@@ -26,7 +27,7 @@ export async function exportFile(
   const spool = folderSpool(scratch.path)
   try {
     const family = new Set(readSessions(db, [id]).map((session) => session.id))
-    const taken = await exportSessions(db, scope, spool.sink, new Map(), family)
+    const taken = await exportSessions(db, scope, spool.sink, new Map(), { only: family, memory: newDigestMemory() })
     const failed = taken.skipped.map((skipped) => ({ ...skipped, outcome: "failed" as const }))
     const main = failed.find((each) => each.id === id)
     if (main !== undefined) throw new AppError("damaged_data", `session ${id} can't be exported: ${main.reason}`)
