@@ -2,6 +2,7 @@
 import { Command, Option } from "commander"
 import type { ReclaimOptions, WorkspaceOptions } from "./commands/interrupted.ts"
 import type { Context } from "./context.ts"
+import { goingOnCommands } from "./program-going-on.ts"
 import type { PruneOptions, PullOptions, PushOptions, RestoreOptions } from "./requests.ts"
 
 /** What a parsed command line will do. */
@@ -23,6 +24,7 @@ export function program(chosen: Chosen, write: { out(text: string): void; err(te
   listCommands(root, chosen)
   historyCommands(root, chosen)
   sessionCommands(root, chosen)
+  goingOnCommands(root, chosen, add)
   hostCommands(root, chosen)
   daemonCommands(root, chosen)
   return root
@@ -51,6 +53,7 @@ function moving(command: Command): Command {
     )
     .option("--now", "interrupt running turns instead of waiting for them")
     .option("--archived", "sessions that are archived in their agent travel too")
+    .option("--prompt [text]", "afterwards, have interrupted sessions go on there (default text: please continue)")
     .option("--allow-advisory", "go on where nothing can be proved to keep prompts out of a session that leaves")
 }
 

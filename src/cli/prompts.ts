@@ -42,3 +42,22 @@ export async function confirmWeakFence(reason: string): Promise<boolean> {
   })
   return isAllowed === true && !isCancel(isAllowed)
 }
+
+/** Whether files may be changed, after showing which. */
+export async function confirmChanges(question: string, lines: readonly string[]): Promise<boolean> {
+  const { confirm, isCancel, note } = await import("@clack/prompts")
+  note(lines.join("\n"), question, { output: process.stderr })
+  const isAllowed = await confirm({ message: "Go on?", initialValue: false, output: process.stderr })
+  return isAllowed === true && !isCancel(isAllowed)
+}
+
+/** Whether sessions whose turn was interrupted are told to go on. */
+export async function confirmGoingOn(names: readonly string[], host: string, text: string): Promise<boolean> {
+  const { confirm, isCancel } = await import("@clack/prompts")
+  const isWanted = await confirm({
+    message: `Interrupted: ${names.join(", ")}. Send ${JSON.stringify(text)} on ${host}?`,
+    initialValue: false,
+    output: process.stderr,
+  })
+  return isWanted === true && !isCancel(isWanted)
+}

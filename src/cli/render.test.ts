@@ -78,6 +78,7 @@ const status = statusOutputSchema.parse({
   workspace: WORKSPACE,
   owner: { host: "laptop", directory: "/home/anna/shop", isHere: true, sinceMs: AT, epoch: 3 },
   epoch: 3,
+  autosync: false,
   here: "on hold",
   checkpoint: CHECKPOINT,
   handoff: {

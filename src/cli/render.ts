@@ -140,6 +140,7 @@ export function statusText(output: StatusOutput, nowMs: number): string {
     `${workspace.name}   ${owner.host} owns it since ${timeText(owner.sinceMs, nowMs)} (epoch ${owner.epoch})${where}`,
     ...table(output.sessions.map(({ agent, title, id, state }) => [agent, title === "" ? id : title, state])),
     `here: ${output.here}`,
+    ...(output.autosync ? ["autosync: on"] : []),
   ]
   if (output.checkpoint === null) lines.push("no checkpoint yet: decamp push makes one")
   if (output.changes.length + output.commits.length > 0) lines.push("not in the last checkpoint:")

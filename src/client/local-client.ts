@@ -14,7 +14,20 @@ import {
   type workspaceRequestSchema,
 } from "../protocol/local-api.ts"
 import {
+  promptAnswerSchema,
+  type doctorRequestSchema,
+  type localAgentsRequestSchema,
+  type localAttachRequestSchema,
+  type localAutosyncRequestSchema,
+  type PromptAnswer,
+  type sendRequestSchema,
+} from "../protocol/going-on.ts"
+import {
+  agentsOutputSchema,
+  attachOutputSchema,
+  autosyncOutputSchema,
   diffOutputSchema,
+  doctorOutputSchema,
   handoffOutputSchema,
   logOutputSchema,
   moveOutputSchema,
@@ -62,6 +75,12 @@ export interface LocalClient {
   sessions(request: WorkspaceRequest): Promise<z.infer<typeof sessionsOutputSchema>>
   exportSession(request: z.input<typeof sessionExportRequestSchema>): Promise<z.infer<typeof sessionFileOutputSchema>>
   importSession(request: z.input<typeof sessionImportRequestSchema>): Promise<z.infer<typeof sessionFileOutputSchema>>
+  /** `text` events carry the answer. */
+  send(request: z.input<typeof sendRequestSchema>, listener: StepListener, signal?: AbortSignal): Promise<PromptAnswer>
+  attach(request: z.input<typeof localAttachRequestSchema>): Promise<z.infer<typeof attachOutputSchema>>
+  agents(request: z.input<typeof localAgentsRequestSchema>): Promise<z.infer<typeof agentsOutputSchema>>
+  autosync(request: z.input<typeof localAutosyncRequestSchema>): Promise<z.infer<typeof autosyncOutputSchema>>
+  doctor(request: z.input<typeof doctorRequestSchema>): Promise<z.infer<typeof doctorOutputSchema>>
   /** The daemon ends after the answer. */
   stop(request: z.input<typeof stopRequestSchema>): Promise<z.infer<typeof stopOutputSchema>>
 }
@@ -106,6 +125,11 @@ export function localClient(fetcher: Fetcher): LocalClient {
     sessions: async (request) => await post("sessions", request, sessionsOutputSchema),
     exportSession: async (request) => await post("sessions/export", request, sessionFileOutputSchema),
     importSession: async (request) => await post("sessions/import", request, sessionFileOutputSchema),
+    send: async (request, listener, signal) => await stream("send", request, promptAnswerSchema, listener, signal),
+    attach: async (request) => await post("attach", request, attachOutputSchema),
+    agents: async (request) => await post("agents", request, agentsOutputSchema),
+    autosync: async (request) => await post("autosync", request, autosyncOutputSchema),
+    doctor: async (request) => await post("doctor", request, doctorOutputSchema),
     stop: async (request) => await post("stop", request, stopOutputSchema),
   }
 }

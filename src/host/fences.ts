@@ -32,7 +32,7 @@ function requestOf(
 ): FenceRequest {
   return {
     scope: { ...scope, withArchived: true },
-    folder: join(fenceFolder(daemon, workspace), agent.name),
+    folder: fenceRecord(daemon, workspace, agent.name),
     marks: marksFolder(daemon, agent.name),
     words,
     hook: daemon.hookArgv,
@@ -41,6 +41,11 @@ function requestOf(
 
 function fenceFolder(daemon: Daemon, workspace: WorkspaceId): string {
   return join(workspaceFolder(daemon, workspace), "fence")
+}
+
+/** Folder with the record of one agent's fence of a workspace, there while it stands. */
+export function fenceRecord(daemon: Daemon, workspace: WorkspaceId, agent: AgentName): string {
+  return join(fenceFolder(daemon, workspace), agent)
 }
 
 /** Where hooks and plugins of an agent look for the sessions that are not this host's. */

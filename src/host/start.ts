@@ -12,6 +12,7 @@ import { serveUnix } from "../lib/serve.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import { LOCAL_HOST_SOCKET, localHostSchema, type LocalHost } from "../protocol/local-host.ts"
 import { agentRegistry } from "./agents.ts"
+import { startAutosync } from "./autosync.ts"
 import type { Daemon } from "./daemon.ts"
 import { directoryLocks } from "./directory-locks.ts"
 import { localRoutes } from "./routes/local.ts"
@@ -90,7 +91,9 @@ async function serveLocalHost(root: string, selfArgv: readonly string[]): Promis
     log,
   })
   const runtime = startRuntime(daemon)
-  const app = remoteRoutes({ daemon, runtime, inboundToken: config.inboundToken })
+  const autosync = startAutosync(daemon, runtime)
+  const giveWay = (): void => autosync.giveWay()
+  const app = remoteRoutes({ daemon, runtime, inboundToken: config.inboundToken, giveWay })
   const stopped = untilSignal()
   await runtime.restart()
   const server = await serveUnix(
@@ -103,6 +106,7 @@ async function serveLocalHost(root: string, selfArgv: readonly string[]): Promis
   const mending = setInterval(() => void runtime.mend(), ASK_EVERY_MS)
   await stopped.promise
   clearInterval(mending)
+  await autosync.stop()
   await server.stop(true)
   daemon.store.close()
   lock.release()
@@ -152,7 +156,9 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
     return hosts
   }
   const isBusy = (): boolean => runtime.isBusy() || (embedded?.isBusy() ?? false)
-  const local = localRoutes({ daemon, runtime, gatewaySocket: options.gatewaySocket, isBusy, stop })
+  const autosync = startAutosync(daemon, runtime)
+  const { gatewaySocket } = options
+  const local = localRoutes({ daemon, runtime, gatewaySocket, isBusy, giveWay: () => autosync.giveWay(), stop })
   const register = async (): Promise<void> => {
     const { host, incarnation, name } = daemon.identity
     const answer = await user.registerHost({ host, incarnation, name })
@@ -168,12 +174,10 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
     if (token === "") await register()
     return await local.fetch(request)
   })
-  void runtime
-    .restart()
-    .catch((error: unknown) => log("a record of this host can't be read", { message: toAppError(error).message }))
-    .then(async () => await askRegularly(daemon, runtime, stopped.promise))
+  void restartAndAsk(daemon, runtime, stopped.promise)
   log("listening", { pid: process.pid })
   await stopped.promise
+  await autosync.stop()
   await server.stop(true)
   await embedded?.stop()
   daemon.store.close()
@@ -183,6 +187,13 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
 
 function isLocal(request: Request): boolean {
   return new URL(request.url).pathname.startsWith("/local/")
+}
+
+async function restartAndAsk(daemon: Daemon, runtime: Runtime, end: Promise<void>): Promise<void> {
+  await runtime.restart().catch((error: unknown) => {
+    daemon.log("a record of this host can't be read", { message: toAppError(error).message })
+  })
+  await askRegularly(daemon, runtime, end)
 }
 
 /** A laptop can't be called: it asks at start and then every 30 s what became of its hand-offs. */

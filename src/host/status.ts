@@ -63,6 +63,7 @@ function statusOf(daemon: Daemon, view: WorkspaceView, next: NextStep | null): S
       epoch: workspace.epoch,
     },
     epoch: workspace.epoch,
+    autosync: daemon.store.isAutosynced(workspace.id),
     here: hereOf(daemon, view),
     checkpoint: checkpoint === null ? null : { id: checkpoint.id, kind: checkpoint.kind },
     handoff:

@@ -92,6 +92,8 @@ export const statusOutputSchema = z.object({
     epoch: z.int(),
   }),
   epoch: z.int(),
+  /** Live checkpoints are pushed in the background. */
+  autosync: z.boolean(),
   /** This copy: it owns the workspace, owned it before, never did, or is held while a hand-off is open. */
   here: z.enum(["owner", "handed off", "stale", "on hold"]),
   checkpoint: checkpointRefSchema.nullable(),
@@ -337,12 +339,17 @@ export const doctorOutputSchema = z.object({
       untested: z.string().nullable(),
       /** What is to be typed before its sessions can go on here. */
       missing: z.array(z.string()),
+      /** Where the record of its fence of this workspace lies, null when none stands; sessions that hooks and plugins are told of. */
+      fenceRecord: z.string().nullable(),
+      marks: z.array(z.string()),
     }),
   ),
   sessions: z.array(
     statusSessionSchema.extend({
       /** Whether it should have a fence now: this host does not own the workspace. */
       isAway: z.boolean(),
+      /** What a fence would reach here now, and why it would not be proved. */
+      foreseen: z.enum(["none", "advisory", "enforced"]),
       reason: z.string().optional(),
     }),
   ),

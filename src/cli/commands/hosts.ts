@@ -1,6 +1,4 @@
 /** `decamp hosts`, `hosts add local NAME --root DIR`, `hosts remove NAME`, `hosts exec NAME -- CMD`. */
-import { spawn } from "node:child_process"
-import { constants } from "node:os"
 import { resolve } from "node:path"
 import type { z } from "zod"
 import { AppError } from "../../protocol/errors.ts"
@@ -10,6 +8,7 @@ import { OUTPUT_SCHEMA } from "../../protocol/version.ts"
 import { connect } from "../connect.ts"
 import { answer, type Context } from "../context.ts"
 import { EXIT_DONE } from "../exit.ts"
+import { runInForeground } from "../foreground.ts"
 import { hostsText } from "../render-lists.ts"
 
 type HostsOutput = z.infer<typeof hostsOutputSchema>
@@ -67,22 +66,7 @@ export async function execOnHost(context: Context, name: string, command: readon
   const [program = "", ...args] = command[0] === "--" ? command.slice(1) : command
   if (program === "") throw new AppError("usage", "no command was given", { hint: "decamp hosts exec NAME -- CMD" })
   const terminal = context.env["TERM"] === undefined ? {} : { TERM: context.env["TERM"] }
-  // Ctrl-C goes to the whole process group; the command decides what it means.
-  const ignore = (): void => {}
-  process.on("SIGINT", ignore)
-  try {
-    const child = spawn(program, args, { cwd: plan.cwd, env: { ...plan.env, ...terminal }, stdio: "inherit" })
-    return await new Promise<number>((settle, reject) => {
-      child.once("error", (cause) =>
-        reject(
-          new AppError("not_found", `could not start ${program} on ${name}`, { cause, hint: "is it in PATH there?" }),
-        ),
-      )
-      child.once("exit", (code, signal) => settle(code ?? 128 + (signal === null ? 1 : constants.signals[signal])))
-    })
-  } finally {
-    process.off("SIGINT", ignore)
-  }
+  return await runInForeground([program, ...args], { cwd: plan.cwd, env: { ...plan.env, ...terminal }, host: name })
 }
 
 function parsedName(name: string): HostOutput["host"]["name"] {

@@ -1,11 +1,10 @@
 /** The daemon's own routes on the user socket (protocol/local-api.ts). Who may open the socket is the user. */
 import { Hono } from "hono"
-import type { ContentfulStatusCode } from "hono/utils/http-status"
 import type { z } from "zod"
 import { BLOCKING_STATES } from "../../handoff/record.ts"
-import { errorBody, streamAnswer } from "../../lib/ndjson.ts"
+import { streamAnswer } from "../../lib/ndjson.ts"
 import type { StepListener } from "../../lib/steps.ts"
-import { AppError, httpStatusOf, toAppError } from "../../protocol/errors.ts"
+import { AppError } from "../../protocol/errors.ts"
 import { PROTOCOL_HEADER } from "../../protocol/gateway-api.ts"
 import {
   diffRequestSchema,
@@ -22,9 +21,9 @@ import {
 import { DECAMP_VERSION, OUTPUT_SCHEMA, PROTOCOL_VERSION } from "../../protocol/version.ts"
 import type { Daemon } from "../daemon.ts"
 import { diff, log, prune } from "../history.ts"
-import { inTurn, NEVER, type WorkingCommand } from "../in-turn.ts"
+import { inTurn, NEVER } from "../in-turn.ts"
 import { placeToLock } from "../directory-locks.ts"
-import { newTally, type Tally } from "../move-output.ts"
+import { newTally } from "../move-output.ts"
 import { pull } from "../pull.ts"
 import { push } from "../push.ts"
 import { abandonMove, continueMove, reclaim } from "../recover.ts"
@@ -35,6 +34,8 @@ import { sessions, status } from "../status.ts"
 import { alone } from "../states.ts"
 import { undoUnfinished } from "../unfinished.ts"
 import { userGateway } from "../workspace.ts"
+import { failure, parsed, type Moving } from "./answers.ts"
+import { goingOnRoutes } from "./local-going-on.ts"
 
 export interface LocalRoutes {
   readonly daemon: Daemon
@@ -42,6 +43,8 @@ export interface LocalRoutes {
   /** Socket of an outside gateway, null when it is embedded. */
   readonly gatewaySocket: string | null
   readonly isBusy: () => boolean
+  /** What works in the background is broken off: a command begins. */
+  readonly giveWay: () => void
   /** Ends the daemon, after the answer. Answers the names of the local hosts that were stopped. */
   readonly stop: () => Promise<string[]>
 }
@@ -82,7 +85,9 @@ export function localRoutes(routes: LocalRoutes): Hono {
     if (context.req.path !== "/local/stop") await undone()
     await next()
   })
-  moveRoutes(routes, movingOn(app, routes, active, said))
+  const moving = movingOn(app, routes, active, said)
+  moveRoutes(routes, moving)
+  goingOnRoutes(app, routes, moving)
   questionRoutes(app, routes, said)
   return app
 }
@@ -103,14 +108,6 @@ function undoneFirst({ daemon, runtime }: LocalRoutes, said: string[]): () => Pr
   }
 }
 
-type Moving = <T>(
-  path: string,
-  schema: z.ZodType<T>,
-  work: (request: T, tally: Tally, signal: AbortSignal) => Promise<unknown>,
-  /** What it does in which directory; absent: it is a step of a hand-off. */
-  working?: (request: T) => WorkingCommand | null,
-) => void
-
 /** @param said what was undone and nobody has been told yet */
 function movingOn(app: Hono, routes: LocalRoutes, active: Set<symbol>, said: string[]): Moving {
   const { daemon } = routes
@@ -119,6 +116,7 @@ function movingOn(app: Hono, routes: LocalRoutes, active: Set<symbol>, said: str
       const request = parsed(schema, await context.req.json().catch(() => null), path)
       const mine = Symbol(path)
       active.add(mine)
+      routes.giveWay()
       return streamAnswer(
         async (listener: StepListener, signal) => {
           const tally = newTally(listener, daemon.nowMs)
@@ -235,17 +233,4 @@ function logFailure(daemon: Daemon, path: string): (error: AppError) => void {
 function stackOf(error: AppError): string {
   const cause = error.cause instanceof Error ? error.cause : error
   return cause.stack ?? ""
-}
-
-/** @throws {AppError} invalid_request naming the first field that is wrong */
-export function parsed<T>(schema: z.ZodType<T>, body: unknown, path: string): T {
-  const result = schema.safeParse(body)
-  if (result.success) return result.data
-  const issue = result.error.issues[0]
-  throw new AppError("invalid_request", `${path}: ${issue?.path.join(".") ?? ""} ${issue?.message ?? "is wrong"}`)
-}
-
-export function failure(error: unknown, json: (body: object, status: ContentfulStatusCode) => Response): Response {
-  const known = toAppError(error)
-  return json({ error: errorBody(known) }, httpStatusOf(known.code) as ContentfulStatusCode)
 }

@@ -11,7 +11,7 @@ import { agentWords } from "../agent-words.ts"
 import { setAutosync } from "../autosync.ts"
 import type { Daemon } from "../daemon.ts"
 import { attachOwned, promptOwned } from "../going-on.ts"
-import { parsed } from "./local.ts"
+import { parsed } from "./answers.ts"
 
 /** Mounts on the app of a host that asks for its gateway's token already. */
 export function goingOnRoutes(app: Hono, daemon: Daemon): void {

@@ -11,7 +11,7 @@ import type { Daemon } from "../daemon.ts"
 import { arrivingAt, preflightSource, preflightTarget } from "../preflight.ts"
 import type { Runtime } from "../runtime.ts"
 import { EMPTY_LEG } from "../store/host-store.ts"
-import { failure, parsed } from "./local.ts"
+import { failure, parsed } from "./answers.ts"
 import { goingOnRoutes } from "./remote-going-on.ts"
 
 export interface RemoteRoutes {
@@ -19,9 +19,11 @@ export interface RemoteRoutes {
   readonly runtime: Runtime
   /** Token of the gateway's requests. */
   readonly inboundToken: string
+  /** What works in the background is broken off: a hand-off begins. */
+  readonly giveWay: () => void
 }
 
-export function remoteRoutes({ daemon, runtime, inboundToken }: RemoteRoutes): Hono {
+export function remoteRoutes({ daemon, runtime, inboundToken, giveWay }: RemoteRoutes): Hono {
   const app = new Hono()
   app.onError((error, context) => failure(error, (body, code) => context.json(body, code)))
   app.notFound((context) =>
@@ -45,10 +47,12 @@ export function remoteRoutes({ daemon, runtime, inboundToken }: RemoteRoutes): H
   )
   app.post("/preflight", async (context) => {
     const request = parsed(preflightRequestSchema, await context.req.json().catch(() => null), "/preflight")
+    giveWay()
     return context.json(await preflight(daemon, request, context.req.raw.signal))
   })
   app.post("/word", async (context) => {
     const word = parsed(wordSchema, await context.req.json().catch(() => null), "/word")
+    giveWay()
     return streamAnswer(
       async (listener, signal) => {
         const answer = await runtime.word(word, { steps: asRemote(daemon.identity.name, listener), signal })
