@@ -77,9 +77,13 @@ export async function runMove(
   connection: Connection,
   target: Target,
   work: (listener: StepListener, signal: AbortSignal) => Promise<MoveOutput>,
+  /** What is done when it is over; with `--json` its outcome is part of the document. */
+  goOn: (output: MoveOutput) => Promise<MoveOutput["answers"]> = async () => undefined,
 ): Promise<number> {
   const startedAt = performance.now()
-  const { result, progress } = await runStream(context, connection, target, work)
+  const { result: moved, progress } = await runStream(context, connection, target, work)
+  const answers = context.isJson ? await goOn(moved) : undefined
+  const result = answers === undefined ? moved : { ...moved, answers }
   const { gateway, hostName } = connection.hello
   const words = {
     isEmbedded: gateway === null,
@@ -89,6 +93,7 @@ export async function runMove(
   }
   answer(context, result, () => moveText(result, words))
   sayTiming(context, result.timing, startedAt, result.agentsStoppedMs)
+  if (!context.isJson) await goOn(result)
   return exitCodeOfSessions(result)
 }
 

@@ -14,6 +14,8 @@ export interface MoveOptions {
   readonly now?: boolean
   readonly allowAdvisory?: boolean
   readonly archived?: boolean
+  /** What interrupted sessions are told afterwards. */
+  readonly prompt?: string
 }
 
 export interface PushOptions extends MoveOptions {
@@ -25,6 +27,16 @@ export interface PushOptions extends MoveOptions {
 export interface PullOptions extends MoveOptions {
   readonly workspace?: string
   readonly into?: string
+}
+
+/** What a session is told that a move interrupted. */
+export const DEFAULT_PROMPT = "please continue"
+
+/** Makes a bare `--prompt` of push and pull into one word, so that `--prompt DIR` leaves DIR alone. */
+export function joinPrompt(argv: readonly string[]): string[] {
+  if (argv[0] !== "push" && argv[0] !== "pull") return [...argv]
+  const end = argv.includes("--") ? argv.indexOf("--") : argv.length
+  return argv.map((word, i) => (word === "--prompt" && i < end ? `--prompt=${DEFAULT_PROMPT}` : word))
 }
 
 /** What a bare `--wait` becomes; commander would take a directory after it for its value. */
@@ -133,6 +145,11 @@ function shared(
 > {
   if (options.now === true && options.wait !== undefined) {
     throw new AppError("usage", "--now interrupts running turns and --wait waits for them: say one of the two")
+  }
+  if (options.prompt !== undefined && options.migrate !== true) {
+    throw new AppError("usage", "--prompt needs --migrate: without it no session moves", {
+      hint: 'decamp send ID "text" prompts a session where it is',
+    })
   }
   return {
     migrate: options.migrate === true,

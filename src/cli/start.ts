@@ -59,7 +59,7 @@ async function parse(
   argv: readonly string[],
   context: Context,
 ): Promise<((context: Context) => Promise<number>) | null> {
-  const [{ program }, { joinWait }, { CommanderError: Thrown }] = await Promise.all([
+  const [{ program }, { joinPrompt, joinWait }, { CommanderError: Thrown }] = await Promise.all([
     import("./program.ts"),
     import("./requests.ts"),
     import("commander"),
@@ -68,7 +68,7 @@ async function parse(
   let said = ""
   const root = program(chosen, { out: (text) => context.out(text), err: (text) => (said += text) })
   try {
-    await root.parseAsync(joinWait(argv), { from: "user" })
+    await root.parseAsync(joinPrompt(joinWait(argv)), { from: "user" })
   } catch (error) {
     if (!(error instanceof Thrown)) throw error
     if (error.code === "commander.helpDisplayed" || error.code === "commander.version") return null

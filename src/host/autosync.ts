@@ -86,7 +86,9 @@ export async function autosync(
 
 /** The new owner goes on with what was asked for here. Best effort: a hand-off is over by now. */
 export async function passAutosyncOn(daemon: Daemon, workspace: WorkspaceId): Promise<void> {
-  if (daemon.user === null || !daemon.store.isAutosynced(workspace)) return
+  const journal = daemon.store.journal(workspace)
+  const isMine = journal !== null && isLiveOwner(journal)
+  if (daemon.user === null || isMine || !daemon.store.isAutosynced(workspace)) return
   await daemon.user.setAutosync(workspace, { isOn: true }).catch((error: unknown) => {
     daemon.log("autosync could not be passed on", { workspace, message: toAppError(error).message })
   })

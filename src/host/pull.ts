@@ -195,7 +195,8 @@ async function pullHere(daemon: Daemon, runtime: Runtime, here: Here): Promise<M
   )
   tally.steps({ type: "state", handoff: id, state: opened.handoff.state })
   tally.notices.push(...(opened.sourcePreflight?.notices ?? []))
-  return await finishMove(daemon, runtime, { id, directory: place.directory, tally, signal })
+  const from = { host: view.ownerName, directory: view.ownerDirectory }
+  return await finishMove(daemon, runtime, { id, directory: place.directory, from, tally, signal })
 }
 
 /** "Until the turns end", as a number on the wire: a day. */

@@ -12,7 +12,9 @@ import type { PushRequest } from "../protocol/local-api.ts"
 import type { MoveOutput } from "../protocol/output.ts"
 import { advance } from "./advance.ts"
 import { afterFailure } from "./after-failure.ts"
+import { passAutosyncOn } from "./autosync.ts"
 import { scratchOf, type Daemon } from "./daemon.ts"
+import { leftInTurn, type From } from "./left-in-turn.ts"
 import { knownManifestOf } from "./manifests.ts"
 import { handoffOutput, type Tally } from "./move-output.ts"
 import { preflightSource } from "./preflight.ts"
@@ -82,7 +84,9 @@ export async function pushAway(daemon: Daemon, runtime: Runtime, away: Away): Pr
   tally.notices.push(...(opened.targetPreflight?.notices ?? []))
   steps({ type: "state", handoff: id, state: opened.handoff.state })
   if (view.workspace.headCheckpoint === null) await preCopy(daemon, runtime, away, place, view, opened.handoff)
-  return await finishMove(daemon, runtime, { id, directory: repository.topLevel, tally, signal })
+  const directory = repository.topLevel
+  const from = { host: daemon.identity.name, directory }
+  return await finishMove(daemon, runtime, { id, directory, from, tally, signal })
 }
 
 /** This end's checks; what will happen and what stays behind is said before anything does. */
@@ -143,6 +147,8 @@ export interface Moving {
   readonly directory: string
   readonly tally: Tally
   readonly signal: AbortSignal
+  /** Where the sessions were before. */
+  readonly from?: From
   /** `continue`: a failure leaves the hand-off as it is; the user decides. */
   readonly keepOnFailure?: boolean
 }
@@ -153,7 +159,9 @@ export async function finishMove(daemon: Daemon, runtime: Runtime, moving: Movin
   try {
     const row = await advance(daemon, runtime, id, tally.steps, signal)
     if (row.state !== "live" && row.state !== "done") throw await stillWaiting(daemon, row)
-    return await handoffOutput(daemon, row, moving.directory, tally)
+    await passAutosyncOn(daemon, row.workspace)
+    const output = await handoffOutput(daemon, row, moving.directory, tally)
+    return { ...output, ...(await leftInTurn(daemon, row, moving.from ?? null, tally)) }
   } catch (error) {
     if (moving.keepOnFailure === true) throw toAppError(error)
     throw await afterFailure(daemon, runtime, id, toAppError(error), tally.steps)

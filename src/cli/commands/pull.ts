@@ -3,6 +3,7 @@ import type { AppError } from "../../protocol/errors.ts"
 import { connect, type Connection } from "../connect.ts"
 import { withConsent } from "../consent.ts"
 import type { Context } from "../context.ts"
+import { goOn } from "../go-on.ts"
 import { MoveFailure, runMove } from "../move.ts"
 import { chooseWorkspace } from "../prompts.ts"
 import { pullRequest, type PullOptions } from "../requests.ts"
@@ -34,6 +35,7 @@ async function pullOnce(
       connection,
       target,
       async (listener, signal) => await connection.local.pull(request, listener, signal),
+      async (output) => await goOn(context, connection, options.prompt, output),
     ),
   )
 }

@@ -2,6 +2,7 @@
 import { connect } from "../connect.ts"
 import { withConsent } from "../consent.ts"
 import type { Context } from "../context.ts"
+import { goOn } from "../go-on.ts"
 import { runMove } from "../move.ts"
 import { pushRequest, type PushOptions } from "../requests.ts"
 
@@ -14,6 +15,7 @@ export async function push(context: Context, directory: string | undefined, opti
       connection,
       { directory, workspace: null },
       async (listener, signal) => await connection.local.push(request, listener, signal),
+      async (output) => await goOn(context, connection, options.prompt, output),
     ),
   )
 }
