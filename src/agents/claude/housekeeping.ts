@@ -1,0 +1,33 @@
+/** Lines that Claude Code adds to a transcript without anybody having said anything. Seen in 2.1.197. */
+import { z } from "zod"
+
+/** A prompt that a hook blocked adds `queue-operation` twice, `system`/`informational` and `last-prompt`; an exit adds `last-prompt`. */
+const TYPES: ReadonlySet<string> = new Set([
+  "queue-operation",
+  "last-prompt",
+  "mode",
+  "permission-mode",
+  "file-history-snapshot",
+  "custom-title",
+  "ai-title",
+  "agent-name",
+  "agent-color",
+  "agent-setting",
+  "relocated",
+  "tag",
+  "summary",
+])
+const SUBTYPES: ReadonlySet<string | undefined> = new Set(["informational"])
+
+const lineSchema = z.object({ type: z.string(), subtype: z.string().optional() })
+
+/** Whether a line says nothing that belongs to the conversation. A line that can't be read says something. */
+export function isHousekeeping(text: string): boolean {
+  try {
+    const line = lineSchema.safeParse(JSON.parse(text)).data
+    if (line === undefined) return false
+    return TYPES.has(line.type) || (line.type === "system" && SUBTYPES.has(line.subtype))
+  } catch {
+    return false
+  }
+}

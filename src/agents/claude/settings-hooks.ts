@@ -1,0 +1,218 @@
+/**
+ * decamp's hooks in Claude Code's `settings.json`: one set for all workspaces of this host. Open windows read the file again by
+ * themselves, about a second after it was written last (2.1.197).
+ */
+import { createHash } from "node:crypto"
+import { lstat, mkdir, open, readdir, realpath, rename, rm, stat, utimes } from "node:fs/promises"
+import { dirname, join } from "node:path"
+import { z } from "zod"
+import { isMissing, privateFolder, readTextIfExists, syncFolder, writeFileDurably } from "../../lib/files.ts"
+import type { AgentScope } from "../agent.ts"
+import { HOOK_EVENTS } from "./hook.ts"
+import { placesOf } from "./places.ts"
+
+const handlerSchema = z.looseObject({ command: z.string().optional() })
+const matcherSchema = z.looseObject({ hooks: z.array(handlerSchema).optional() })
+const settingsSchema = z.looseObject({
+  hooks: z.record(z.string(), z.array(matcherSchema)).optional(),
+  disableAllHooks: z.boolean().optional(),
+  allowManagedHooksOnly: z.boolean().optional(),
+})
+type Settings = z.infer<typeof settingsSchema>
+
+const recordSchema = z.object({
+  schema: z.literal(1),
+  file: z.string(),
+  /** The file's text before, null when there was none. */
+  before: z.string().nullable(),
+  /** SHA-256 of what was written: while it is that, the text before can be put back whole. */
+  written: z.string(),
+  command: z.string(),
+  placedAtMs: z.number(),
+})
+
+/** Seconds that Claude Code gives the hook: it reads a file, and starts in a tenth of a second. */
+const TIMEOUT_S = 10
+
+export interface Hooks {
+  /** `off`: they are there, or could be, and are not run. */
+  readonly state: "present" | "absent" | "off"
+  readonly reason?: string
+  /** Since when they are there, on this machine's clock; windows that began later have read them. */
+  readonly placedAtMs: number
+}
+
+/** Command line of the hook for a shell. */
+export function hookCommand(hook: readonly string[], marks: string): string {
+  return [...hook, "claude", marks].map((word) => `'${word.replaceAll("'", `'\\''`)}'`).join(" ")
+}
+
+function settingsFile(scope: AgentScope): string {
+  return join(placesOf(scope.env).home, "settings.json")
+}
+
+/** What there is now. Changes nothing. */
+export async function hooksNow(scope: AgentScope, command: string): Promise<Hooks> {
+  const file = settingsFile(scope)
+  const text = await readTextIfExists(file)
+  const settings = parsed(text)
+  if (settings === null) return off(`${file} is not in the form of settings`)
+  const reason = (await switchedOff(scope)) ?? (settings.disableAllHooks === true ? file : null)
+  if (reason !== null) return off(`hooks are switched off in ${reason}`)
+  const isPresent = HOOK_EVENTS.every((event) => (settings.hooks?.[event] ?? []).some((each) => isOurs(each, command)))
+  const placedAtMs = text === null ? 0 : (await stat(file)).mtimeMs
+  return { state: isPresent ? "present" : "absent", placedAtMs }
+}
+
+function off(reason: string): Hooks {
+  return { state: "off", reason, placedAtMs: 0 }
+}
+
+/** Other settings that keep a user's hooks from running; those of the managed ones can't be read by everybody. */
+async function switchedOff(scope: AgentScope): Promise<string | null> {
+  const managed =
+    process.platform === "darwin"
+      ? "/Library/Application Support/ClaudeCode/managed-settings.json"
+      : "/etc/claude-code/managed-settings.json"
+  const policy = parsed(await readTextIfExists(managed).catch(() => null))
+  if (policy?.disableAllHooks === true || policy?.allowManagedHooksOnly === true) return managed
+  for (const name of ["settings.json", "settings.local.json"]) {
+    const file = join(scope.topLevel, ".claude", name)
+    if (parsed(await readTextIfExists(file))?.disableAllHooks === true) return file
+  }
+  return null
+}
+
+/** Puts the hooks in, after what was there was written down. Idempotent. @returns what there is afterwards */
+export async function placeHooks(scope: AgentScope, command: string, marks: string): Promise<Hooks> {
+  return await oneAtATime(async () => {
+    const before = await hooksNow(scope, command)
+    if (before.state !== "absent") return before
+    const file = await realFile(settingsFile(scope))
+    const text = await readTextIfExists(file)
+    const settings = parsed(text) ?? {}
+    const hooks = { ...settings.hooks }
+    for (const event of HOOK_EVENTS) {
+      const others = (hooks[event] ?? []).filter((each) => !isOurs(each, command))
+      hooks[event] = [...others, { hooks: [{ type: "command", command, timeout: TIMEOUT_S }] }]
+    }
+    const written = `${JSON.stringify({ ...settings, hooks }, null, 2)}\n`
+    await privateFolder(marks)
+    const record = { schema: 1, file, before: text, written: digest(written), command, placedAtMs: Date.now() }
+    await writeFileDurably(recordFile(marks), JSON.stringify(record))
+    await replaceFile(file, written)
+    return await hooksNow(scope, command)
+  })
+}
+
+/**
+ * Takes the hooks out again when no session is marked any more: the whole text of before where nobody has changed the file since, else
+ * ours alone. Only what {@link placeHooks} put in.
+ */
+export async function removeHooks(marks: string): Promise<void> {
+  await oneAtATime(async () => {
+    const text = await readTextIfExists(recordFile(marks))
+    if (text === null || (await markedSessions(marks)).length > 0) return
+    const record = recordSchema.parse(JSON.parse(text))
+    const now = await readTextIfExists(record.file)
+    if (now !== null && digest(now) === record.written) {
+      if (record.before === null) await rm(record.file)
+      else await replaceFile(record.file, record.before)
+    } else if (now !== null) {
+      const settings = parsed(now)
+      if (settings?.hooks !== undefined) {
+        const left = withoutOurs(settings, record.command)
+        if (left !== null) await replaceFile(record.file, `${JSON.stringify(left, null, 2)}\n`)
+      }
+    }
+    await rm(recordFile(marks))
+    await rm(join(marks, ".acks"), { recursive: true, force: true })
+    await syncFolder(marks)
+  })
+}
+
+/** Makes open windows look at the file again, without a change in it. */
+export async function touchSettings(scope: AgentScope): Promise<void> {
+  const now = new Date()
+  await utimes(settingsFile(scope), now, now)
+}
+
+/** Ids of the sessions that have a mark. */
+export async function markedSessions(marks: string): Promise<readonly string[]> {
+  try {
+    return (await readdir(marks)).filter((name) => !name.startsWith(".") && !name.includes("."))
+  } catch (error) {
+    if (isMissing(error)) return []
+    throw error
+  }
+}
+
+function withoutOurs(settings: Settings, command: string): Settings | null {
+  const before = settings.hooks ?? {}
+  const hooks: NonNullable<Settings["hooks"]> = {}
+  for (const [event, matchers] of Object.entries(before)) {
+    const left = matchers.filter((each) => !isOurs(each, command))
+    if (left.length > 0 || matchers.length === 0) hooks[event] = left
+  }
+  if (JSON.stringify(hooks) === JSON.stringify(before)) return null
+  const { hooks: _hooks, ...rest } = settings
+  return Object.keys(hooks).length === 0 ? rest : { ...rest, hooks }
+}
+
+function isOurs({ hooks }: z.infer<typeof matcherSchema>, command: string): boolean {
+  return hooks?.some((each) => each.command === command) === true
+}
+
+/** Null: it is there and is no settings; an absent file has none. */
+function parsed(text: string | null): Settings | null {
+  if (text === null || text.trim() === "") return {}
+  try {
+    return settingsSchema.safeParse(JSON.parse(text)).data ?? null
+  } catch {
+    return null
+  }
+}
+
+/** The file behind a symbolic link: renaming over the link would replace it. */
+async function realFile(file: string): Promise<string> {
+  return await realpath(file).catch((error: unknown) => {
+    if (isMissing(error)) return file
+    throw error
+  })
+}
+
+/** A new file in its place, with the mode that it had. */
+async function replaceFile(file: string, text: string): Promise<void> {
+  await mkdir(dirname(file), { recursive: true })
+  const mode = await lstat(file).then(
+    (facts) => facts.mode & 0o777,
+    () => 0o600,
+  )
+  const temporary = `${file}.decamp-${crypto.randomUUID().slice(0, 8)}`
+  const handle = await open(temporary, "wx", mode)
+  try {
+    await handle.writeFile(text)
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+  await rename(temporary, file)
+  await syncFolder(dirname(file))
+}
+
+function recordFile(marks: string): string {
+  return join(marks, ".settings.json")
+}
+
+function digest(text: string): string {
+  return createHash("sha256").update(text).digest("hex")
+}
+
+let last: Promise<unknown> = Promise.resolve()
+
+/** Several workspaces of this host may be fenced at a time, and the file is one. */
+async function oneAtATime<T>(work: () => Promise<T>): Promise<T> {
+  const mine = last.then(work, work)
+  last = mine.catch(() => null)
+  return await mine
+}

@@ -1,0 +1,126 @@
+/** Finding the sessions of a directory. Both ends of a transcript are read once for each state it is in. */
+import { readdir, realpath, stat } from "node:fs/promises"
+import { basename, dirname, join } from "node:path"
+import { isMissing } from "../../lib/files.ts"
+import type { AgentScope } from "../agent.ts"
+import { readEnds, type TranscriptEnds } from "./ends.ts"
+import { isSessionId, projectName, type ClaudePlaces } from "./places.ts"
+
+export interface Transcript {
+  readonly id: string
+  readonly path: string
+  /** The directory that it belongs to: the one that its folder is named after. */
+  readonly directory: string
+  readonly mtimeMs: number
+  readonly ends: TranscriptEnds
+}
+
+interface Remembered {
+  readonly state: string
+  readonly ends: TranscriptEnds
+}
+/** What was read of each file. */
+export type TranscriptMemory = Map<string, Remembered>
+
+const WORKERS = 16
+
+/** Every session of this home, newest first; of an id that lies in two folders, the one that was written to last. */
+export async function allTranscripts(places: ClaudePlaces, memory: TranscriptMemory): Promise<readonly Transcript[]> {
+  const paths: string[] = []
+  for (const project of await namesIn(places.projects)) {
+    for (const name of await namesIn(join(places.projects, project))) {
+      if (name.endsWith(".jsonl") && isSessionId(name.slice(0, -6))) paths.push(join(places.projects, project, name))
+    }
+  }
+  const found: Transcript[] = []
+  let next = 0
+  const worker = async (): Promise<void> => {
+    for (let path = paths[next++]; path !== undefined; path = paths[next++]) {
+      const transcript = await transcriptAt(path, memory)
+      if (transcript !== null) found.push(transcript)
+    }
+  }
+  await Promise.all(Array.from({ length: WORKERS }, worker))
+  const there = new Set(paths)
+  for (const path of memory.keys()) if (!there.has(path)) memory.delete(path)
+  const sorted = found.toSorted((a, b) => b.ends.lastAtMs - a.ends.lastAtMs || b.mtimeMs - a.mtimeMs)
+  const seen = new Set<string>()
+  return sorted.filter(({ id }) => !seen.has(id) && seen.add(id))
+}
+
+/** The session of one file; null when there is none. */
+export async function transcriptAt(path: string, memory: TranscriptMemory): Promise<Transcript | null> {
+  try {
+    const { size, mtimeMs, ino } = await stat(path)
+    const state = `${size} ${mtimeMs} ${ino}`
+    const known = memory.get(path)
+    const ends = known?.state === state ? known.ends : await readEnds(path)
+    memory.set(path, { state, ends })
+    if (!ends.hasMessages) return null
+    return { id: basename(path, ".jsonl"), path, directory: directoryOf(path, ends), mtimeMs, ends }
+  } catch (error) {
+    if (isMissing(error)) return null
+    throw error
+  }
+}
+
+/** Names of folders are not to be turned back: of the directories that its lines name, the one with that name. */
+function directoryOf(path: string, { firstCwd, lastCwds }: TranscriptEnds): string {
+  const project = basename(dirname(path))
+  return [...lastCwds, firstCwd].find((cwd) => projectName(cwd) === project) ?? firstCwd
+}
+
+export async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return await readdir(folder)
+  } catch (error) {
+    if (isMissing(error)) return []
+    throw error
+  }
+}
+
+export interface ScopedTranscripts {
+  /** Newest first. */
+  readonly transcripts: readonly Transcript[]
+  /** Other spellings of the workspace's top that sessions use (a symbolic link on the way). */
+  readonly aliases: readonly string[]
+}
+
+/** The sessions of a workspace. */
+export async function transcriptsOfScope(
+  places: ClaudePlaces,
+  memory: TranscriptMemory,
+  scope: AgentScope,
+): Promise<ScopedTranscripts> {
+  const all = await allTranscripts(places, memory)
+  const reals = new Map<string, string>()
+  for (const directory of new Set(all.map((each) => each.directory))) {
+    reals.set(directory, directory === "" ? "" : await realDirectory(directory))
+  }
+  const transcripts = all.filter(({ directory }) => isInScope(reals.get(directory) ?? "", scope))
+  const aliases = new Set<string>()
+  for (const { directory } of transcripts) {
+    const real = reals.get(directory) ?? ""
+    const rest = real.slice(scope.topLevel.length)
+    if (real !== directory && directory.endsWith(rest)) aliases.add(directory.slice(0, directory.length - rest.length))
+  }
+  return { transcripts, aliases: [...aliases].filter((alias) => alias.length > 1) }
+}
+
+function isInScope(real: string, scope: AgentScope): boolean {
+  return isBelow(real, scope.topLevel) && !scope.excluded.some((nested) => isBelow(real, nested))
+}
+
+function isBelow(path: string, top: string): boolean {
+  return path === top || path.startsWith(top.endsWith("/") ? top : `${top}/`)
+}
+
+/** Real path, also of a directory that is gone: then of the nearest folder above that is there. */
+export async function realDirectory(path: string): Promise<string> {
+  try {
+    return await realpath(path)
+  } catch {
+    const parent = dirname(path)
+    return parent === path ? path : join(await realDirectory(parent), basename(path))
+  }
+}
