@@ -18,6 +18,10 @@ async function main(): Promise<number> {
     const { gatewayRole } = await import("./gateway/start.ts")
     return leave(await gatewayRole(argv.slice(2), { selfArgv }))
   }
+  if (argv[0] === "hook") {
+    const { runHook } = await import("./hook/start.ts")
+    return await runHook(argv.slice(1))
+  }
   const { runCli } = await import("./cli/start.ts")
   return await runCli(argv, { selfArgv })
 }

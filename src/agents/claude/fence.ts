@@ -45,7 +45,7 @@ export function claudeFencer(memory: ClaudeMemory): Fencer {
   const sessionsOf = async (scope: AgentScope): Promise<readonly AgentSession[]> => await listSessions(memory, scope)
   return {
     async foresee(request) {
-      const hooks = await hooksNow(request.scope, commandOf(request))
+      const hooks = await hooksNow(request.scope, commandOf(request), request.marks)
       const sessions = await sessionsOf(request.scope)
       return sessions.map(({ id }) => judge(id, { ...hooks, state: hooks.state === "off" ? "off" : "present" }, []))
     },
@@ -53,7 +53,7 @@ export function claudeFencer(memory: ClaudeMemory): Fencer {
     async fenced(request) {
       const marked = new Set(await markedSessions(request.marks))
       const ids = (await sessionsOf(request.scope)).map(({ id }) => id).filter((id) => marked.has(id))
-      const hooks = await hooksNow(request.scope, commandOf(request))
+      const hooks = await hooksNow(request.scope, commandOf(request), request.marks)
       if (hooks.state === "absent") return new Map()
       const journal = await readJournal(request)
       const windows = await windowsOf(request.scope, ids)

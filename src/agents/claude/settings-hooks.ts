@@ -52,7 +52,7 @@ function settingsFile(scope: AgentScope): string {
 }
 
 /** What there is now. Changes nothing. */
-export async function hooksNow(scope: AgentScope, command: string): Promise<Hooks> {
+export async function hooksNow(scope: AgentScope, command: string, marks: string): Promise<Hooks> {
   const file = settingsFile(scope)
   const text = await readTextIfExists(file)
   const settings = parsed(text)
@@ -60,7 +60,7 @@ export async function hooksNow(scope: AgentScope, command: string): Promise<Hook
   const reason = (await switchedOff(scope)) ?? (settings.disableAllHooks === true ? file : null)
   if (reason !== null) return off(`hooks are switched off in ${reason}`)
   const isPresent = HOOK_EVENTS.every((event) => (settings.hooks?.[event] ?? []).some((each) => isOurs(each, command)))
-  const placedAtMs = text === null ? 0 : (await stat(file)).mtimeMs
+  const placedAtMs = (await readRecord(marks))?.placedAtMs ?? (text === null ? 0 : (await stat(file)).mtimeMs)
   return { state: isPresent ? "present" : "absent", placedAtMs }
 }
 
@@ -86,7 +86,7 @@ async function switchedOff(scope: AgentScope): Promise<string | null> {
 /** Puts the hooks in, after what was there was written down. Idempotent. @returns what there is afterwards */
 export async function placeHooks(scope: AgentScope, command: string, marks: string): Promise<Hooks> {
   return await oneAtATime(async () => {
-    const before = await hooksNow(scope, command)
+    const before = await hooksNow(scope, command, marks)
     if (before.state !== "absent") return before
     const file = await realFile(settingsFile(scope))
     const text = await readTextIfExists(file)
@@ -101,7 +101,7 @@ export async function placeHooks(scope: AgentScope, command: string, marks: stri
     const record = { schema: 1, file, before: text, written: digest(written), command, placedAtMs: Date.now() }
     await writeFileDurably(recordFile(marks), JSON.stringify(record))
     await replaceFile(file, written)
-    return await hooksNow(scope, command)
+    return await hooksNow(scope, command, marks)
   })
 }
 
@@ -111,9 +111,8 @@ export async function placeHooks(scope: AgentScope, command: string, marks: stri
  */
 export async function removeHooks(marks: string): Promise<void> {
   await oneAtATime(async () => {
-    const text = await readTextIfExists(recordFile(marks))
-    if (text === null || (await markedSessions(marks)).length > 0) return
-    const record = recordSchema.parse(JSON.parse(text))
+    const record = await readRecord(marks)
+    if (record === null || (await markedSessions(marks)).length > 0) return
     const now = await readTextIfExists(record.file)
     if (now !== null && digest(now) === record.written) {
       if (record.before === null) await rm(record.file)
@@ -198,6 +197,11 @@ async function replaceFile(file: string, text: string): Promise<void> {
   }
   await rename(temporary, file)
   await syncFolder(dirname(file))
+}
+
+async function readRecord(marks: string): Promise<z.infer<typeof recordSchema> | null> {
+  const text = await readTextIfExists(recordFile(marks))
+  return text === null ? null : recordSchema.parse(JSON.parse(text))
 }
 
 function recordFile(marks: string): string {

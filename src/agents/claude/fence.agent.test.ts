@@ -1,0 +1,95 @@
+/** Fence and interruption with the real Claude Code: its window in tmux, and `claude -p`. The tests go on from each other. */
+import { afterAll, beforeAll, expect, test } from "bun:test"
+import { mkdir, mkdtemp, readFile, realpath, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { claudePrompt, claudeRun, makeClaudeHome, type ClaudeHome } from "../../../test/support/claude-home.ts"
+import { startFakeModel, textOf, type FakeModel } from "../../../test/support/fake-model.ts"
+import { openTerminal } from "../../../test/support/tmux.ts"
+import type { AgentScope, FenceRequest } from "../agent.ts"
+import { claudeFencer } from "./fence.ts"
+import { listSessions } from "./listing.ts"
+import { claudeMemory } from "./store.ts"
+
+const memory = claudeMemory()
+const fencer = claudeFencer(memory)
+const WORDS = "This session is on devbox. Bring it back: decamp pull --migrate"
+let folder: string
+let model: FakeModel
+let home: ClaudeHome
+let place: string
+let scope: AgentScope
+let request: FenceRequest
+let id: string
+
+beforeAll(async () => {
+  folder = await realpath(await mkdtemp(join(tmpdir(), "decamp-clfence-")))
+  model = startFakeModel()
+  place = join(folder, "home/proj")
+  await mkdir(place, { recursive: true })
+  home = await makeClaudeHome(join(folder, "home"), model.baseUrl, [place])
+  scope = { env: home.env, topLevel: place, excluded: [], rootCommit: null, originUrl: null }
+  request = {
+    scope,
+    folder: join(folder, "journal"),
+    marks: join(folder, "it's marks"),
+    words: WORDS,
+    hook: [process.execPath, join(import.meta.dir, "../../main.ts"), "hook"],
+  }
+  id = (await claudePrompt({ home, cwd: place, prompt: "first" })).id
+}, 120_000)
+
+afterAll(async () => {
+  await model.stop()
+  await rm(folder, { recursive: true, force: true })
+})
+
+const until = async (what: () => boolean | Promise<boolean>, limitMs = 40_000): Promise<void> => {
+  for (const end = Date.now() + limitMs; !(await what());) {
+    if (Date.now() > end) throw new Error(`never came: ${what.toString()}`)
+    await Bun.sleep(100)
+  }
+}
+const asked = (text: string): boolean =>
+  model.requests.some(({ messages }) => messages.some((message) => textOf(message).includes(text)))
+const state = async (): Promise<string | undefined> =>
+  (await listSessions(memory, scope)).find((session) => session.id === id)?.state
+const settings = async (): Promise<string> => await readFile(join(home.configDir, "settings.json"), "utf8")
+
+test("a window that was open before shows the words instead of asking, and asks after the lift", async () => {
+  const argv = [home.claude, "--resume", id, "--permission-mode", "bypassPermissions"]
+  await using window = await openTerminal(folder, argv, { cwd: place, env: home.env })
+  await window.until(/bypass permissions on/)
+  await until(async () => (await state()) === "open")
+  const before = await settings()
+  expect(await fencer.foresee(request)).toEqual([{ id, strength: "enforced" }])
+  const startedAt = performance.now()
+  expect(await fencer.fence(request)).toEqual({ sessions: [{ id, strength: "enforced" }], running: [] })
+  expect(performance.now() - startedAt).toBeLessThan(8_000)
+  await window.submit("second while away")
+  await window.until(/This session is on devbox/)
+  expect(asked("second while away")).toBe(false)
+  // A new process reads the hooks at its start.
+  await claudeRun({ home, cwd: place, session: id, prompt: "third while away" })
+  expect(asked("third while away")).toBe(false)
+  const again = performance.now()
+  expect(await fencer.fence(request)).toEqual({ sessions: [{ id, strength: "enforced" }], running: [] })
+  expect(performance.now() - again).toBeLessThan(300)
+  expect(await fencer.fenced(request)).toEqual(new Map([[id, "enforced"]]))
+  expect(await fencer.lift(request)).toEqual([expect.stringContaining(`claude --resume ${id}`)])
+  expect(await settings()).toBe(before)
+  expect(await fencer.fenced(request)).toEqual(new Map())
+  await window.submit("fourth after the return")
+  await until(() => asked("fourth after the return"))
+  await until(async () => (await state()) === "open")
+}, 120_000)
+
+test("nothing is marked in the middle of a turn, and the turn ends undisturbed", async () => {
+  const turn = claudeRun({ home, cwd: place, session: id, prompt: "fifth [[slow:5000]]" })
+  await until(() => asked("fifth"))
+  expect(await fencer.fence(request)).toEqual({ sessions: [], running: [id] })
+  expect(await fencer.fenced(request)).toEqual(new Map())
+  expect((await turn).exitCode).toBe(0)
+  expect(await fencer.fence(request)).toMatchObject({ sessions: [{ id, strength: "enforced" }] })
+  await fencer.lift(request)
+}, 60_000)
