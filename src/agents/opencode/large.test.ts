@@ -75,9 +75,13 @@ async function peakOf(work: () => Promise<void>): Promise<number> {
   return (await read("VmHWM")) - before
 }
 
-/** A session of at least so many bytes of parts, and as many of events. */
+/** A session of at least so many bytes of parts, and as many of events; no two outputs are alike. */
 function large(n: number, bytes: number): void {
-  addSession(sourceStore, { n, directory: source.topLevel, turns: Math.ceil(bytes / 50_000), text: output(50_000, n) })
+  const { topLevel: directory } = source
+  addSession(sourceStore, { n, directory, turns: 1 })
+  for (let from = 1; from <= bytes / 50_000; from += 1) {
+    addTurns(sourceStore, { n, directory, turns: 1, from, text: output(50_000, n * 10_000 + from) })
+  }
 }
 
 test.if(process.platform === "linux")(
@@ -94,7 +98,7 @@ test.if(process.platform === "linux")(
     const into = await peakOf(async () => {
       expect(await bring(target, taken, null)).toEqual(["moved"])
     })
-    addTurns(targetStore, { n: 1, directory: target.topLevel, turns: 1, from: 1_000 })
+    addTurns(targetStore, { n: 1, directory: target.topLevel, turns: 1, from: 5_000 })
     const back = await take(target, taken)
     const home = await peakOf(async () => {
       expect(await bring(source, back, taken)).toEqual(["moved"])
@@ -112,7 +116,7 @@ test("of 20 sessions of 5 MB only what one of them grew by is stored, and 50 go 
   const there = await take(target, first)
   expect(there.sessions).toEqual(first.sessions)
   const before = new Set(blobs.stored.map(({ id }) => id))
-  addTurns(targetStore, { n: 1, directory: target.topLevel, turns: 1, from: 1_000, text: output(50_000, 99) })
+  addTurns(targetStore, { n: 1, directory: target.topLevel, turns: 1, from: 5_000, text: output(50_000, 99) })
   const grown = await take(target, there)
   const fresh = [...new Set(blobs.stored.map(({ id }) => id))].filter((id) => !before.has(id))
   const stored = await Promise.all(fresh.map(async (id) => zstdCompressSync(await readFile(join(blobs.folder, id)))))
