@@ -9,6 +9,7 @@ import {
 import { callerOf, type Context } from "./context.ts"
 import { program, type Chosen } from "./program.ts"
 import {
+  joinPrompt,
   joinWait,
   pruneRequest,
   pullRequest,
@@ -40,7 +41,7 @@ function contextWith(overrides: Partial<Context> = {}): Context {
 async function parsed(argv: readonly string[]): Promise<{ directory: string | undefined; options: object }> {
   const chosen: Chosen = { run: null }
   const root = program(chosen, { out: () => {}, err: () => {} })
-  await root.parseAsync(joinWait(argv), { from: "user" })
+  await root.parseAsync(joinPrompt(joinWait(argv)), { from: "user" })
   const command = root.commands.find((one) => one.name() === argv[0])!
   return { directory: command.args[0], options: command.opts() }
 }
@@ -156,4 +157,21 @@ test.each(["30", "d", "-1d", "1.5d", "1m", "999999999w", ""])("prune --older-tha
 
 test("prune without an age sends none: the answer lists what there is", () => {
   expect(pruneRequest(contextWith(), undefined, {})).toMatchObject({ olderThanMs: null, dryRun: false })
+})
+
+test("a bare --prompt has its text and leaves a directory alone; one with a text keeps it; elsewhere it is a word", async () => {
+  expect(await parsed(["push", "--migrate", "--prompt", "there"])).toMatchObject({
+    directory: "there",
+    options: { prompt: "please continue" },
+  })
+  expect(await parsed(["pull", "--prompt=go on"])).toMatchObject({ directory: undefined, options: { prompt: "go on" } })
+  for (const argv of [
+    ["send", "ses_1", "--prompt"],
+    ["push", "--", "--prompt"],
+  ]) {
+    expect(joinPrompt(argv)).toEqual(argv)
+  }
+  expect(() => pushRequest(contextWith(), undefined, { prompt: "x" })).toThrow(
+    expect.objectContaining({ code: "usage" }),
+  )
 })
