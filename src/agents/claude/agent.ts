@@ -5,14 +5,18 @@ import type {
   Agent,
   AgentEnvironment,
   AgentInstallation,
+  Fencer,
   Quiescer,
   SessionPortability,
   VersionPolicy,
 } from "../agent.ts"
 import { isSessionFile } from "../session-file.ts"
 import { exportSessions } from "./export.ts"
+import { claudeFencer } from "./fence.ts"
+import { claudeFencer } from "./fence.ts"
 import { importSessions } from "./import.ts"
 import { processesOf } from "./in-use.ts"
+import { claudeInterrupter } from "./interrupt.ts"
 import { digestsOf, listSessions } from "./listing.ts"
 import { exportFile, importFile } from "./portable.ts"
 import { configuredProviders } from "./providers.ts"
@@ -21,7 +25,7 @@ import { undoImport } from "./undo.ts"
 import { compareVersions } from "./versions.ts"
 
 /** Makes the Claude Code agent. It remembers the version of each binary it probed, and what it read of transcripts, until they change. */
-export function claudeAgent(): Agent & Quiescer & VersionPolicy & SessionPortability {
+export function claudeAgent(): Agent & Quiescer & VersionPolicy & SessionPortability & Fencer {
   const memory = claudeMemory()
   const versions = new Map<string, string>()
   const versionOf = async (binary: string, env: AgentEnvironment): Promise<string> => {
@@ -54,6 +58,7 @@ export function claudeAgent(): Agent & Quiescer & VersionPolicy & SessionPortabi
   }
   return {
     ...agent,
+    ...claudeFencer(memory),
     exportFile: async (scope, id, file) => await exportFile(memory, agent, scope, id, file),
     importFile: async (scope, file, undoDirectory) => await importFile(agent, scope, file, undoDirectory),
     recognizes: async (file) => await isSessionFile(file, "claude"),

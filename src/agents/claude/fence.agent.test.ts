@@ -3,16 +3,19 @@ import { afterAll, beforeAll, expect, test } from "bun:test"
 import { mkdir, mkdtemp, readFile, realpath, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { processTree } from "../../lib/process-tree.ts"
 import { claudePrompt, claudeRun, makeClaudeHome, type ClaudeHome } from "../../../test/support/claude-home.ts"
-import { startFakeModel, textOf, type FakeModel } from "../../../test/support/fake-model.ts"
+import { startFakeModel, textOf, toolCall, type FakeModel } from "../../../test/support/fake-model.ts"
 import { openTerminal } from "../../../test/support/tmux.ts"
 import type { AgentScope, FenceRequest } from "../agent.ts"
 import { claudeFencer } from "./fence.ts"
+import { claudeInterrupter } from "./interrupt.ts"
 import { listSessions } from "./listing.ts"
 import { claudeMemory } from "./store.ts"
 
 const memory = claudeMemory()
 const fencer = claudeFencer(memory)
+const interrupter = claudeInterrupter(memory)
 const WORDS = "This session is on devbox. Bring it back: decamp pull --migrate"
 let folder: string
 let model: FakeModel
@@ -93,3 +96,46 @@ test("nothing is marked in the middle of a turn, and the turn ends undisturbed",
   expect(await fencer.fence(request)).toMatchObject({ sessions: [{ id, strength: "enforced" }] })
   await fencer.lift(request)
 }, 60_000)
+
+const waiting = (seconds: number): string =>
+  toolCall("Bash", { command: `sleep ${seconds}; true`, description: "wait" })
+const sleepers = async (seconds: number): Promise<number[]> =>
+  (await processTree(() => false)).filter(({ argv }) => argv.join(" ") === `sleep ${seconds}`).map(({ pid }) => pid)
+
+test("a turn in a window is interrupted with its tool, closed, and goes on", async () => {
+  const argv = [home.claude, "--resume", id, "--permission-mode", "bypassPermissions"]
+  await using window = await openTerminal(folder, argv, { cwd: place, env: home.env })
+  await window.until(/bypass permissions on/)
+  await window.submit(`sixth ${waiting(801)}`)
+  await until(async () => (await sleepers(801)).length > 0)
+  await until(async () => (await state()) === "running")
+  const tools = await interrupter.toolProcesses(scope)
+  expect(tools.map(({ pid }) => pid)).toEqual(expect.arrayContaining(await sleepers(801)))
+  expect(await interrupter.toolProcesses({ ...scope, topLevel: join(folder, "elsewhere") })).toEqual([])
+  expect(await interrupter.interrupt(scope)).toEqual({ sessions: [id], left: [] })
+  expect(await sleepers(801)).toEqual([])
+  expect(await state()).toBe("idle")
+  await claudePrompt({ home, cwd: place, session: id, prompt: "seventh" })
+  const last = model.requests.findLast(({ tools: offered }) => offered.length > 0)
+  const said = JSON.stringify(last?.messages)
+  expect(said).toContain("sixth")
+  expect(said).toContain("Request interrupted by user for tool use")
+}, 120_000)
+
+test("of a process that was killed the orphaned tool is found and ended, and the turn is closed", async () => {
+  const turn = claudeRun({ home, cwd: place, session: id, prompt: `eighth ${waiting(802)}` })
+  await until(async () => (await sleepers(802)).length > 0)
+  const tree = await processTree(() => false)
+  const shell = tree.find(({ pid }) => pid === tree.find(({ argv }) => argv.join(" ") === "sleep 802")?.ppid)
+  process.kill(shell?.ppid ?? 0, "SIGKILL")
+  await turn.catch(() => null)
+  expect(await state()).toBe("interrupted")
+  expect((await interrupter.toolProcesses(scope)).map(({ pid }) => pid)).toEqual(
+    expect.arrayContaining(await sleepers(802)),
+  )
+  expect(await interrupter.interrupt(scope)).toEqual({ sessions: [id], left: [] })
+  expect(await sleepers(802)).toEqual([])
+  expect(await state()).toBe("idle")
+  expect((await claudePrompt({ home, cwd: place, session: id, prompt: "ninth" })).text).toContain("ninth")
+  expect(await interrupter.interrupt(scope)).toEqual({ sessions: [], left: [] })
+}, 120_000)

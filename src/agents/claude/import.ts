@@ -1,7 +1,5 @@
 /** Bringing sessions into Claude Code's home: compared with what is here, written so that it can be taken back, read back. */
-import { writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { privateFolder } from "../../lib/files.ts"
 import { AppError, toAppError } from "../../protocol/errors.ts"
 import type { SessionEntry } from "../../protocol/manifest.ts"
 import type { ImportedSession, SessionImport, SessionImportRequest } from "../agent.ts"
@@ -9,6 +7,7 @@ import { boundText, portableText, type Binding } from "../transcript/bound-text.
 import { compareWith, type Parting, type TextRules } from "../transcript/compare.ts"
 import { openUndo, type UndoLog } from "../transcript/undo-steps.ts"
 import { checkVersion } from "./arriving-version.ts"
+import { markArrival } from "./fence-arrival.ts"
 import { copySession, forkedId } from "./fork.ts"
 import { readArriving, type ArrivingPiece } from "./header.ts"
 import { isHousekeeping } from "./housekeeping.ts"
@@ -125,13 +124,20 @@ async function partingOf(
 }
 
 async function write(context: Context, plan: Plan, undo: UndoLog): Promise<ImportedSession> {
-  const { entry, place, local, forkId, rules } = plan
-  const { scope, source, fence } = context.request
-  const { id } = entry
-  if (fence !== undefined) {
-    // What the hooks look at is there before the session is.
-    await writeFile(join(await privateFolder(fence.marks), id), fence.words, { mode: 0o600 })
+  const { fence } = context.request
+  const unmark = fence === undefined ? null : await markArrival(fence, plan.entry.id, undo)
+  try {
+    return await writePieces(context, plan, undo)
+  } catch (error) {
+    if (plan.local === null) await unmark?.()
+    throw error
   }
+}
+
+async function writePieces(context: Context, plan: Plan, undo: UndoLog): Promise<ImportedSession> {
+  const { entry, place, local, forkId, rules } = plan
+  const { scope, source } = context.request
+  const { id } = entry
   if (local !== null && forkId !== null) {
     await copySession({ place, pieces: local.laid.pieces, title: titleOf(local.transcript) }, forkId, undo)
   }
