@@ -126,3 +126,15 @@ test("a fenced session says so, without what was typed", async () => {
   expect(String(refused)).not.toContain("secret words")
   expect(await send("again")).not.toEqual([])
 }, 60_000)
+
+test("a session that is ahead of this clock is refused, because opencode would ignore the prompt", async () => {
+  const db = new Database(home.database)
+  const move = (ms: number): unknown =>
+    db.run(`UPDATE message SET time_created = time_created + ${ms} WHERE rowid = (SELECT max(rowid) FROM message)`)
+  move(3_600_000)
+  const asked = model.requests.length
+  await expect(send("x")).rejects.toMatchObject({ code: "clock_skew", hint: expect.stringContaining("wait 3") })
+  expect(model.requests.length).toBe(asked)
+  move(-3_600_000)
+  db.close()
+})

@@ -89,6 +89,18 @@ async function storedSession(scope: AgentScope, id: string): Promise<StoredSessi
 
 async function idleSession(scope: AgentScope, id: string): Promise<StoredSession> {
   const session = await storedSession(scope, id)
+  const aheadMs = session.newestMessageAtMs - Date.now()
+  if (aheadMs > 0) {
+    // The prompt would sort before the answers that are there, and opencode would take it for answered.
+    const seconds = Math.ceil(aheadMs / 1000)
+    throw new AppError(
+      "clock_skew",
+      `the newest message of session ${id} is ${seconds} s ahead of this machine's clock`,
+      {
+        hint: `wait ${seconds} s, or set the clock: opencode ignores a prompt until then`,
+      },
+    )
+  }
   const listed = (await listSessions(scope)).find((each) => each.id === id)
   if (listed?.state !== "running" && listed?.state !== "unknown") return session
   throw new AppError("session_busy", `session ${id} is in a turn already (pid ${listed.pids.join(", ")})`, {

@@ -14,7 +14,7 @@ import {
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import type { WordsInstall } from "../agent.ts"
-import { pluginFile } from "./plugin.ts"
+import { interruptFolder, noteName, pluginFile } from "./plugin.ts"
 import { opencodeWords } from "./words.ts"
 
 let home: string
@@ -122,4 +122,93 @@ test("a plugin of an older decamp is replaced, and taken away without a record t
   expect(await readFile(pluginFile(request.env), "utf8")).toContain(JSON.stringify(request.marks))
   await rm(request.folder, { recursive: true })
   expect(await opencodeWords.uninstall(request)).toMatchObject([{ state: "absent" }])
+})
+
+interface Plugin {
+  event(input: object): Promise<void>
+  "chat.message"(input: object, output: object): Promise<void>
+  "experimental.chat.system.transform"(input: object, output: { system: string[] }): Promise<void>
+}
+
+/** The installed plugin with a client that keeps what it was asked to do; `parents` answers who a session's parent is. */
+async function loaded(parents: Record<string, string> = {}): Promise<{ plugin: Plugin; done: unknown[] }> {
+  await opencodeWords.install(request)
+  const done: unknown[] = []
+  const keep = (what: string) => async (input: object) => void done.push([what, input])
+  const client = {
+    session: {
+      get: async ({ path }: { path: { id: string } }) => ({ data: { parentID: parents[path.id] } }),
+      abort: keep("abort"),
+    },
+    tui: { showToast: keep("toast"), appendPrompt: keep("append") },
+  }
+  const module = (await import(`${pluginFile(request.env)}?${crypto.randomUUID()}`)) as {
+    Decamp: (input: object) => Promise<Plugin>
+  }
+  return { plugin: await module.Decamp({ client }), done }
+}
+
+const parts = [
+  { type: "text", text: "typed" },
+  { type: "text", text: "made", synthetic: true },
+  { type: "file", url: "x" },
+]
+
+test("a session with a mark, or below one that has a mark, is refused; the words and what was typed come after", async () => {
+  const { plugin, done } = await loaded({ ses_child: "ses_main" })
+  await plugin["chat.message"]({ sessionID: "ses_main" }, { parts })
+  await mkdir(request.marks, { recursive: true })
+  await writeFile(join(request.marks, "ses_main"), "It is at devbox\n")
+  for (const sessionID of ["ses_main", "ses_child"]) {
+    await expect(plugin["chat.message"]({ sessionID }, { parts })).rejects.toThrow("It is at devbox")
+  }
+  await plugin["chat.message"]({ sessionID: "ses_other" }, { parts })
+  await plugin["chat.message"]({ sessionID: "../ses_main" }, { parts })
+  while (done.length < 4) await Bun.sleep(50)
+  expect(done[0]).toMatchObject(["toast", { body: { message: "It is at devbox" } }])
+  expect(done.filter((each) => Array.isArray(each) && each[0] === "append")).toEqual([
+    ["append", { body: { text: "typed" } }],
+    ["append", { body: { text: "typed" } }],
+  ])
+  await rm(join(request.marks, "ses_main"))
+  await plugin["chat.message"]({ sessionID: "ses_child" }, { parts })
+})
+
+test("a note is told in one turn, at each of its steps, and is gone after it", async () => {
+  const { plugin } = await loaded()
+  await mkdir(request.marks, { recursive: true })
+  const file = join(request.marks, noteName("ses_main"))
+  await writeFile(file, "it moved")
+  const told = async (sessionID: string): Promise<string[]> => {
+    const output = { system: ["you are"] }
+    await plugin["experimental.chat.system.transform"]({ sessionID }, output)
+    return output.system.slice(1)
+  }
+  const status = async (type: string): Promise<void> =>
+    await plugin.event({ event: { type: "session.status", properties: { sessionID: "ses_main", status: { type } } } })
+  expect(await told("ses_main")).toEqual([])
+  await plugin["chat.message"]({ sessionID: "ses_main" }, { parts })
+  await status("busy")
+  expect([await told("ses_main"), await told("ses_main"), await told("ses_x")]).toEqual([
+    ["it moved"],
+    ["it moved"],
+    [],
+  ])
+  expect(await readFile(file, "utf8")).toBe("it moved")
+  await status("idle")
+  expect(await told("ses_main")).toEqual([])
+  expect(await readFile(file, "utf8").catch(() => "gone")).toBe("gone")
+})
+
+test("only a session in a turn is interrupted, and its file is removed", async () => {
+  const { plugin, done } = await loaded()
+  const folder = interruptFolder(request.env)
+  await mkdir(folder, { recursive: true })
+  for (const id of ["ses_main", "ses_idle"]) await writeFile(join(folder, id), "")
+  const status = { sessionID: "ses_main", status: { type: "busy" } }
+  await plugin.event({ event: { type: "session.status", properties: status } })
+  while (await readFile(join(folder, "ses_main")).then(Boolean, () => false)) await Bun.sleep(20)
+  await plugin.event({ event: { type: "session.idle", properties: { sessionID: "ses_main" } } })
+  expect(done).toEqual([["abort", { path: { id: "ses_main" } }]])
+  expect(await readdir(folder)).toEqual(["ses_idle"])
 })
