@@ -1,6 +1,7 @@
 /** An isolated HOME for the real Codex (0.169.0), pointed at a model server of ours. */
-import { mkdir, readFile, writeFile } from "node:fs/promises"
+import { mkdir, writeFile } from "node:fs/promises"
 import { dirname, join } from "node:path"
+import { processTree } from "../../src/lib/process-tree.ts"
 import { run, type RunResult } from "../../src/lib/process.ts"
 import { requireTestAgents } from "./agents.ts"
 
@@ -67,10 +68,26 @@ export async function codexPrompt(options: CodexPrompt): Promise<{ readonly id: 
   return { id }
 }
 
+/** The same, left running; the caller ends it. */
+export function startCodex(options: CodexPrompt): Bun.Subprocess<Uint8Array, "ignore", "ignore"> {
+  const { home, cwd, prompt } = options
+  return Bun.spawn([home.codex, ...execArguments(options)], {
+    cwd,
+    env: home.env,
+    stdin: Buffer.from(prompt),
+    stdout: "ignore",
+    stderr: "ignore",
+  })
+}
+
+function execArguments({ session }: CodexPrompt): string[] {
+  return ["exec", "--json", "--skip-git-repo-check", ...(session === undefined ? [] : ["resume", session]), "-"]
+}
+
 /** The same, whatever comes of it. */
-export async function codexRun({ home, cwd, prompt, session }: CodexPrompt): Promise<RunResult> {
-  const resume = session === undefined ? [] : ["resume", session]
-  return await run([home.codex, "exec", "--json", "--skip-git-repo-check", ...resume, "-"], {
+export async function codexRun(options: CodexPrompt): Promise<RunResult> {
+  const { home, cwd, prompt } = options
+  return await run([home.codex, ...execArguments(options)], {
     cwd,
     env: home.env,
     stdin: prompt,
@@ -78,15 +95,14 @@ export async function codexRun({ home, cwd, prompt, session }: CodexPrompt): Pro
   })
 }
 
-/** Ends the daemon that a TUI of this home has started, by its pid; without one nothing happens. */
+/** Ends the server and its updater that an interface of this home has started, by their pids; without them nothing happens. */
 export async function stopCodexDaemon(home: CodexHome): Promise<void> {
-  const file = join(home.codexHome, "app-server-daemon/daemon.pid")
-  const text = await readFile(file, "utf8").catch(() => "")
-  const pid = Number(/"pid"\s*:\s*(\d+)/.exec(text)?.[1] ?? Number.NaN)
-  if (!Number.isInteger(pid)) return
-  try {
-    process.kill(pid, "SIGTERM")
-  } catch {
-    // It has ended by itself.
+  const mine = (argv: readonly string[]): boolean => (argv[0] ?? "").startsWith(`${home.codexHome}/`)
+  for (const { pid } of (await processTree(() => false)).filter(({ argv }) => mine(argv))) {
+    try {
+      process.kill(pid, "SIGTERM")
+    } catch {
+      // It has ended by itself.
+    }
   }
 }

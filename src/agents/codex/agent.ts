@@ -6,27 +6,44 @@ import type {
   Agent,
   AgentEnvironment,
   AgentInstallation,
+  Fencer,
+  Interrupter,
+  Prompter,
   Quiescer,
+  Readiness,
   SessionPortability,
   VersionPolicy,
 } from "../agent.ts"
 import { isSessionFile } from "../session-file.ts"
 import { exportSessions } from "./export.ts"
+import { codexFencer } from "./fence.ts"
 import { importSessions } from "./import.ts"
 import { processesOf } from "./in-use.ts"
+import { codexInterrupter } from "./interrupt.ts"
 import { digestsOf, listSessions } from "./listing.ts"
 import { placesOf } from "./places.ts"
 import { exportFile, importFile } from "./portable.ts"
+import { codexPrompter } from "./prompt.ts"
 import { configuredProviders } from "./providers.ts"
+import { codexReadiness } from "./readiness.ts"
 import { rolloutsOfScope } from "./rollouts.ts"
 import { newest } from "./side-stores.ts"
 import { codexMemory } from "./store.ts"
+import { threadLocks } from "./thread-locks.ts"
 import { undoImport } from "./undo.ts"
 import { compareVersions } from "./versions.ts"
 
 /** Makes the Codex agent. It remembers the version of each binary it probed, and what it read of rollouts, until they change. */
-export function codexAgent(): Agent & Quiescer & VersionPolicy & SessionPortability {
+export function codexAgent(): Agent &
+  Quiescer &
+  VersionPolicy &
+  SessionPortability &
+  Fencer &
+  Interrupter &
+  Prompter &
+  Readiness {
   const memory = codexMemory()
+  const locks = threadLocks()
   const versions = new Map<string, string>()
   const versionOf = async (binary: string, env: AgentEnvironment): Promise<string> => {
     const facts = await stat(await realpath(binary))
@@ -46,7 +63,7 @@ export function codexAgent(): Agent & Quiescer & VersionPolicy & SessionPortabil
     name: "codex",
     detect,
     compareVersions: (source, target) => compareVersions(source, target),
-    sessions: async (scope) => await listSessions(memory.rollouts, scope),
+    sessions: async (scope) => await listSessions(memory.rollouts, locks, scope),
     async export(scope, sink, known) {
       const installed = await detect(scope.env)
       const part = { version: installed?.version ?? "", schemaStamp: installed?.schemaStamp ?? "" }
@@ -58,11 +75,15 @@ export function codexAgent(): Agent & Quiescer & VersionPolicy & SessionPortabil
     providers: configuredProviders,
     async processes(scope) {
       const { rollouts } = await rolloutsOfScope(placesOf(scope.env), memory.rollouts, scope)
-      return await processesOf(scope, rollouts)
+      return await processesOf(scope, rollouts, locks)
     },
   }
   return {
     ...agent,
+    ...codexFencer(memory.rollouts, locks),
+    ...codexInterrupter(memory.rollouts, locks),
+    ...codexPrompter(memory.rollouts, locks),
+    ...codexReadiness,
     exportFile: async (scope, id, file) => await exportFile(memory, agent, scope, id, file),
     importFile: async (scope, file, undoDirectory) => await importFile(agent, scope, file, undoDirectory),
     recognizes: async (file) => await isSessionFile(file, "codex"),

@@ -1,30 +1,67 @@
-/** Which sessions a live Codex may be working on, from the process table. */
-import { liveProcesses, programName } from "../../lib/live-processes.ts"
-import type { AgentProcess, AgentScope } from "../agent.ts"
+/** Which sessions a live Codex has open, by its own locks, and its processes in a directory. Facts seen in 0.169.0. */
+import { readTextIfExists } from "../../lib/files.ts"
+import { join } from "node:path"
+import { programName } from "../../lib/live-processes.ts"
+import { environmentOf, processTree, type TreeProcess } from "../../lib/process-tree.ts"
+import type { AgentProcess, AgentScope, SessionState } from "../agent.ts"
+import { placesOf } from "./places.ts"
 import type { Rollout } from "./rollouts.ts"
+import type { ThreadLocks } from "./thread-locks.ts"
 
-/** A turn that was recorded this long before a process began can't be that process's, ms; clocks of both are this machine's. */
-const START_SLACK_MS = 2_000
+const isCodex = (argv: readonly string[]): boolean => /^codex(\.js)?$/.test(programName(argv))
+/** Serves the interfaces of all directories; where it was started says nothing. */
+const isServer = ({ argv }: TreeProcess): boolean => argv.includes("app-server")
+/** `codex exec` ends with its turn. */
+const isExec = ({ argv }: TreeProcess): boolean => argv.slice(1, 4).includes("exec")
 
-/** Live Codex processes whose working directory lies in the scope. One that may be driving an unfinished turn is `running`. */
-export async function processesOf(scope: AgentScope, rollouts: readonly Rollout[]): Promise<readonly AgentProcess[]> {
-  const found = await liveProcesses((argv) => /^codex(\.js)?$/.test(programName(argv)))
-  const newest = Math.max(0, ...rollouts.filter(({ tail }) => tail.isUnfinished).map(({ tail }) => tail.lastAtMs))
-  return found
-    .filter(({ cwd }) => cwd === null || cwd === scope.topLevel || cwd.startsWith(`${scope.topLevel}/`))
-    .map(({ pid, argv, cwd, startedAtMs }) => {
-      const mayDrive = newest > 0 && (startedAtMs === null || newest >= startedAtMs - START_SLACK_MS)
-      const isRunning = cwd === null || mayDrive || argv.includes("exec")
-      return { pid, command: argv.includes("exec") ? "codex exec" : "codex", state: isRunning ? "running" : "idle" }
-    })
+export function stateOf(rollout: Rollout, isElsewhere: boolean): SessionState {
+  if (rollout.tail.isUnfinished) return isElsewhere ? "running" : "interrupted"
+  return isElsewhere ? "open" : "idle"
 }
 
-/** Processes that have, or may have, each session open; a session that nobody has open is absent. */
-export async function openThreads(
+/** Codex's programs whose working directory lies in the scope, its server left out; an interpreter and what it starts are one. */
+export async function programsIn(scope: AgentScope): Promise<readonly TreeProcess[]> {
+  const tree = (await processTree(isCodex)).filter(({ argv }) => isCodex(argv))
+  const pids = new Set(tree.map(({ pid }) => pid))
+  const isHere = ({ cwd }: TreeProcess): boolean =>
+    cwd === null || cwd === scope.topLevel || cwd.startsWith(`${scope.topLevel}/`)
+  return tree.filter((each) => !isServer(each) && !pids.has(each.ppid) && isHere(each))
+}
+
+/** Live Codex processes that may write to sessions of the scope. One that drives an unfinished turn, or may, is `running`. */
+export async function processesOf(
   scope: AgentScope,
   rollouts: readonly Rollout[],
-): Promise<ReadonlyMap<string, readonly number[]>> {
-  const processes = await processesOf(scope, rollouts)
-  if (processes.length === 0) return new Map()
-  return new Map(rollouts.map(({ id }) => [id, processes.map(({ pid }) => pid)]))
+  locks: ThreadLocks,
+): Promise<readonly AgentProcess[]> {
+  const places = placesOf(scope.env)
+  const isTurnOpen = rollouts.some(({ id, tail }) => tail.isUnfinished && locks.isElsewhere(places, id))
+  const found = (await programsIn(scope)).map((each): AgentProcess => {
+    const isRunning = each.cwd === null || isExec(each) || isTurnOpen
+    return { pid: each.pid, command: isExec(each) ? "codex exec" : "codex", state: isRunning ? "running" : "idle" }
+  })
+  if (!isTurnOpen || found.some(({ state }) => state === "running")) return found
+  // The interface is gone; its server goes on with the turn.
+  return [...found, { pid: (await serverPid(scope)) ?? 0, command: "codex app-server", state: "running" }]
+}
+
+/** The `codex exec` programs of the scope. */
+export async function execsIn(scope: AgentScope): Promise<readonly TreeProcess[]> {
+  return (await programsIn(scope)).filter(isExec)
+}
+
+async function serverPid(scope: AgentScope): Promise<number | null> {
+  const text = await readTextIfExists(join(placesOf(scope.env).home, "app-server-daemon/daemon.pid"))
+  const pid = /"pid"\s*:\s*(\d{1,9})/.exec(text ?? "")?.[1]
+  return pid === undefined ? null : Number(pid)
+}
+
+/** Programs that tools of these sessions started, and what those started: Codex gives each the session's id. */
+export async function toolsOf(ids: ReadonlySet<string>): Promise<readonly TreeProcess[]> {
+  if (ids.size === 0) return []
+  const tree = (await processTree(() => false)).filter(({ argv }) => !isCodex(argv))
+  const threads = await Promise.all(
+    tree.map(async ({ pid }) => (await environmentOf(pid, ["CODEX_THREAD_ID"]))?.get("CODEX_THREAD_ID")),
+  )
+  return tree.filter((_, index) => ids.has(threads[index] ?? ""))
 }

@@ -1,36 +1,38 @@
 /** The sessions of a directory and what they are doing now. */
-import type { AgentScope, AgentSession, SessionState } from "../agent.ts"
+import type { AgentScope, AgentSession } from "../agent.ts"
 import { readNames } from "./names.ts"
 import { placesOf } from "./places.ts"
-import { openThreads } from "./in-use.ts"
+import { processesOf, stateOf } from "./in-use.ts"
+import type { ThreadLocks } from "./thread-locks.ts"
 import { allRollouts, rolloutsOfScope, type Rollout, type RolloutMemory } from "./rollouts.ts"
 import { bindingOf, digestOf, layoutNow, type CodexMemory } from "./store.ts"
 
 /** All sessions of the scope with what they are doing, newest first. */
-export async function listSessions(memory: RolloutMemory, scope: AgentScope): Promise<readonly AgentSession[]> {
+export async function listSessions(
+  memory: RolloutMemory,
+  locks: ThreadLocks,
+  scope: AgentScope,
+): Promise<readonly AgentSession[]> {
   const places = placesOf(scope.env)
   const { rollouts } = await rolloutsOfScope(places, memory, scope)
   if (rollouts.length === 0) return []
-  const [names, open] = await Promise.all([readNames(places), openThreads(scope, rollouts)])
+  const names = await readNames(places)
+  const elsewhere = new Set(rollouts.filter(({ id }) => locks.isElsewhere(places, id)).map(({ id }) => id))
+  const pids = elsewhere.size === 0 ? [] : (await processesOf(scope, rollouts, locks)).map(({ pid }) => pid)
   return rollouts.map((rollout) => {
-    const pids = open.get(rollout.id)
+    const isElsewhere = elsewhere.has(rollout.id)
     return {
       id: rollout.id,
       parentId: rollout.head.parentId,
       title: rollout.archived === "user" ? `${titleOf(rollout, names)} (archived)` : titleOf(rollout, names),
-      state: stateOf(rollout, pids !== undefined),
-      pids: pids ?? [],
+      state: stateOf(rollout, isElsewhere),
+      pids: isElsewhere ? pids : [],
       createdAtMs: rollout.head.createdAtMs,
       updatedAtMs: rollout.tail.lastAtMs,
       newestMessageAtMs: rollout.tail.lastAtMs,
       provider: providerOf(rollout),
     }
   })
-}
-
-function stateOf({ tail }: Rollout, isOpen: boolean): SessionState {
-  if (tail.isUnfinished) return isOpen ? "running" : "interrupted"
-  return isOpen ? "open" : "idle"
 }
 
 /** The name that the user gave, else the beginning of the first prompt. */
