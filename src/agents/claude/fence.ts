@@ -101,12 +101,6 @@ async function fence(
   return { sessions: idle.filter((id) => !isRunning.has(id)).map((id) => judge(id, hooks, unproved)), running }
 }
 
-/** Puts down, marks and provides with hooks what is about to arrive. Call it before the sessions are there. */
-export async function expectArrivals(request: FenceRequest, ids: readonly string[]): Promise<void> {
-  await mark(request, ids, await record(request, ids))
-  await placeHooks(request.scope, commandOf(request), request.marks)
-}
-
 function isInTurn({ state }: AgentSession): boolean {
   return state === "running" || state === "unknown"
 }
