@@ -6,13 +6,13 @@ import type {
   AgentEnvironment,
   AgentInstallation,
   Fencer,
+  Interrupter,
   Quiescer,
   SessionPortability,
   VersionPolicy,
 } from "../agent.ts"
 import { isSessionFile } from "../session-file.ts"
 import { exportSessions } from "./export.ts"
-import { claudeFencer } from "./fence.ts"
 import { claudeFencer } from "./fence.ts"
 import { importSessions } from "./import.ts"
 import { processesOf } from "./in-use.ts"
@@ -25,7 +25,7 @@ import { undoImport } from "./undo.ts"
 import { compareVersions } from "./versions.ts"
 
 /** Makes the Claude Code agent. It remembers the version of each binary it probed, and what it read of transcripts, until they change. */
-export function claudeAgent(): Agent & Quiescer & VersionPolicy & SessionPortability & Fencer {
+export function claudeAgent(): Agent & Quiescer & VersionPolicy & SessionPortability & Fencer & Interrupter {
   const memory = claudeMemory()
   const versions = new Map<string, string>()
   const versionOf = async (binary: string, env: AgentEnvironment): Promise<string> => {
@@ -59,6 +59,7 @@ export function claudeAgent(): Agent & Quiescer & VersionPolicy & SessionPortabi
   return {
     ...agent,
     ...claudeFencer(memory),
+    ...claudeInterrupter(memory),
     exportFile: async (scope, id, file) => await exportFile(memory, agent, scope, id, file),
     importFile: async (scope, file, undoDirectory) => await importFile(agent, scope, file, undoDirectory),
     recognizes: async (file) => await isSessionFile(file, "claude"),
