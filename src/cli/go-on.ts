@@ -26,7 +26,7 @@ export async function goOn(
   if (output.result !== "done" || sessions.length === 0) return typed === undefined ? undefined : []
   const text = typed ?? (await asked(context, output, sessions))
   if (text === null) {
-    for (const session of sessions) context.say(`  it was in a turn: ${byHand(session, output)}\n`)
+    if (!context.isJson) for (const session of sessions) context.say(`  it was in a turn: ${byHand(session, output)}\n`)
     return undefined
   }
   const answers: Answers = []
@@ -72,7 +72,9 @@ async function goOnWith(
   } catch (error) {
     said.end()
     const failure = error instanceof MoveFailure ? error.error : toAppError(error)
-    context.say(`  ${agent} ${oneLine(`${id} does not go on: ${failure.message}`)}\n    ${byHand(session, output)}\n`)
+    if (!context.isJson) {
+      context.say(`  ${agent} ${oneLine(`${id} does not go on: ${failure.message}`)}\n    ${byHand(session, output)}\n`)
+    }
     return { agent, id, ...said.kept(), problem: failure.code === "interrupted" ? "interrupted" : failure.message }
   }
 }

@@ -21,6 +21,7 @@ export async function doctor(
   gatewaySocket: string | null,
   request: DoctorRequest,
 ): Promise<DoctorOutput> {
+  const troubles: DoctorOutput["findings"] = []
   const located = await locate(daemon, request).catch((error: unknown) => asNowhere(error))
   const place = located?.place ?? null
   const scope = located === null ? null : await scopeOf(located.repository, place?.env ?? request.env)
@@ -38,9 +39,14 @@ export async function doctor(
     agents: await Promise.all(
       words.map(async (found) => ({ ...found, ...(await agentFacts(daemon, found, place, scope, request.env)) })),
     ),
-    sessions: scope === null ? [] : await sessionFacts(daemon, place, scope),
+    sessions: scope === null ? [] : await sessionFacts(daemon, place, scope).catch(noted),
   }
-  return { ...facts, findings: findingsOf(facts) }
+  return { ...facts, findings: [...troubles, ...findingsOf(facts)] }
+
+  function noted(error: unknown): [] {
+    troubles.push({ text: `sessions could not be looked at: ${toAppError(error).message}`, command: null })
+    return []
+  }
 }
 
 /** Outside of a repository, or in one that is a copy, there is still something to tell. */

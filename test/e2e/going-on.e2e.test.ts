@@ -1,7 +1,7 @@
 /** After a move: prompts, interfaces, words, background checkpoints and the doctor, with the compiled binary and the real opencode. */
 import { afterAll, beforeAll, expect, test } from "bun:test"
 import { existsSync } from "node:fs"
-import { readdir, readFile } from "node:fs/promises"
+import { readdir, readFile, rename } from "node:fs/promises"
 import { join } from "node:path"
 import {
   agentsOutputSchema,
@@ -228,3 +228,39 @@ test("the doctor tells what holds a session that is away, and finds a fence that
   const read = await all.laptop.plain(["doctor"], { cwd: directory })
   expect([read.exitCode, read.stdout]).toEqual([0, expect.stringContaining("! nothing keeps prompts out of")])
 }, 120_000)
+
+test("Ctrl-C ends the turn of a prompt at the owner, and a host that is gone is told", async () => {
+  const { directory, ids } = await all.repository("ends", 1)
+  const [id = ""] = ids
+  await moved(directory, "push", "--migrate")
+  const child = all.laptop.start(["send", id, "take your time [[slow:60000]]"], { cwd: directory })
+  const errors = new Response(child.stderr).text()
+  const endMs = Date.now() + 60_000
+  while (asked("take your time").length === 0 && Date.now() < endMs) await Bun.sleep(100)
+  const busy = refusal(await decamp(directory, "send", id, "me too"))
+  expect(busy).toMatchObject({ code: "session_busy", exitCode: 4 })
+  child.kill("SIGINT")
+  expect(await child.exited).toBe(130)
+  expect(await errors).toContain("interrupted")
+  const again = await untilNotBusy(async () => await decamp(directory, "send", id, "quickly now"))
+  expect(again.exitCode).toBe(0)
+  expect(sendOutputSchema.parse(again.json).host).toBe("box")
+  await all.laptop.decamp(["stop"])
+  await rename(join(all.box, "state"), join(all.box, "state-away"))
+  try {
+    expect(refusal(await decamp(directory, "send", id, "anybody"))).toMatchObject({ code: "unreachable", exitCode: 6 })
+    const found = doctorOutputSchema.parse((await decamp(directory, "doctor")).json).findings
+    expect(found.map(({ text }) => text).join("\n")).toContain("host box does not answer")
+  } finally {
+    await rename(join(all.box, "state-away"), join(all.box, "state"))
+  }
+}, 180_000)
+
+async function untilNotBusy(work: () => Promise<CliResult>): Promise<CliResult> {
+  const endMs = Date.now() + 30_000
+  for (;;) {
+    const result = await work()
+    if (result.exitCode !== 4 || Date.now() > endMs) return result
+    await Bun.sleep(500)
+  }
+}

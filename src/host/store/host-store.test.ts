@@ -42,6 +42,20 @@ test("journal, place and leg come back as they were written", () => {
   again.close()
 })
 
+test("which workspaces are pushed in the background outlives the daemon, and can be taken back", () => {
+  const store = openHostStore(folder)
+  const [one, other] = [newWorkspaceId(), newWorkspaceId()]
+  store.saveAutosync(one, true)
+  store.saveAutosync(one, true)
+  store.saveAutosync(other, true)
+  store.saveAutosync(other, false)
+  store.close()
+  const again = openHostStore(folder)
+  expect(again.autosynced()).toEqual([one])
+  expect([again.isAutosynced(one), again.isAutosynced(other)]).toEqual([true, false])
+  again.close()
+})
+
 test("a record that can't be parsed is damaged_data, not a guess", () => {
   const store = openHostStore(folder)
   const workspace = newWorkspaceId()

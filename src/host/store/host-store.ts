@@ -102,6 +102,14 @@ function parsed<T>(schema: z.ZodType<T>, json: string, what: string): T {
   return result.data
 }
 
+interface Records {
+  readonly get: <T>(schema: z.ZodType<T>, kind: string, id: string) => T | null
+  readonly list: <T>(schema: z.ZodType<T>, kind: string) => T[]
+  readonly ids: (kind: string) => string[]
+  readonly put: (kind: string, id: string, value: unknown) => void
+  readonly remove: (kind: string, id: string) => void
+}
+
 /**
  * Opens (or makes) the store of a host in its state folder.
  * @throws {AppError} damaged_data when a record can't be parsed
@@ -119,22 +127,7 @@ export function openHostStore(
   database.run(
     "CREATE TABLE IF NOT EXISTS record (kind TEXT NOT NULL, id TEXT NOT NULL, json TEXT NOT NULL, PRIMARY KEY (kind, id))",
   )
-  const read = database.query<{ json: string }, [string, string]>("SELECT json FROM record WHERE kind = ? AND id = ?")
-  const all = database.query<{ json: string }, [string]>("SELECT json FROM record WHERE kind = ? ORDER BY id")
-  const ids = database.query<{ id: string }, [string]>("SELECT id FROM record WHERE kind = ?")
-  const write = database.query<null, [string, string, string]>(
-    "INSERT INTO record (kind, id, json) VALUES (?, ?, ?) ON CONFLICT (kind, id) DO UPDATE SET json = excluded.json",
-  )
-  const remove = database.query<null, [string, string]>("DELETE FROM record WHERE kind = ? AND id = ?")
-
-  const get = <T>(schema: z.ZodType<T>, kind: string, id: string): T | null => {
-    const row = read.get(kind, id)
-    return row === null ? null : parsed(schema, row.json, `${path}: ${kind} ${id}`)
-  }
-  const list = <T>(schema: z.ZodType<T>, kind: string): T[] =>
-    all.all(kind).map((row) => parsed(schema, row.json, `${path}: ${kind}`))
-  const put = (kind: string, id: string, value: unknown): void => void write.run(kind, id, JSON.stringify(value))
-
+  const { get, list, ids, put, remove } = recordsOf(database, path)
   return {
     identity(defaultName) {
       const known = get(identitySchema, "identity", "")
@@ -155,20 +148,46 @@ export function openHostStore(
     place: (workspace) => get(placeSchema, "place", workspace),
     places: () => list(placeSchema, "place"),
     savePlace: (place) => put("place", place.workspace, place),
-    removePlace: (workspace) => void remove.run("place", workspace),
+    removePlace: (workspace) => remove("place", workspace),
     journal: (workspace) => get(hostJournalSchema, "journal", workspace),
     journals: () => list(hostJournalSchema, "journal"),
     saveJournal: (journal) => put("journal", journal.workspace, journal),
     leg: (id) => get(legSchema, "leg", id) ?? EMPTY_LEG,
     saveLeg: (id, leg) => put("leg", id, leg),
-    legs: () => ids.all("leg").map(({ id }) => handoffIdSchema.parse(id)),
-    removeLeg: (id) => void remove.run("leg", id),
-    isAutosynced: (workspace) => read.get("autosync", workspace) !== null,
+    legs: () => ids("leg").map((id) => handoffIdSchema.parse(id)),
+    removeLeg: (id) => remove("leg", id),
+    isAutosynced: (workspace) => get(z.boolean(), "autosync", workspace) === true,
     saveAutosync(workspace, isOn) {
       if (isOn) put("autosync", workspace, true)
-      else remove.run("autosync", workspace)
+      else remove("autosync", workspace)
     },
-    autosynced: () => ids.all("autosync").map(({ id }) => workspaceIdSchema.parse(id)),
+    autosynced: () => ids("autosync").map((id) => workspaceIdSchema.parse(id)),
     close: () => database.close(),
+  }
+}
+
+/** The table, by kind and id; every record is parsed when it is read. */
+function recordsOf(database: Database, path: string): Records {
+  const read = database.query<{ json: string }, [string, string]>("SELECT json FROM record WHERE kind = ? AND id = ?")
+  const all = database.query<{ json: string }, [string]>("SELECT json FROM record WHERE kind = ? ORDER BY id")
+  const ids = database.query<{ id: string }, [string]>("SELECT id FROM record WHERE kind = ?")
+  const write = database.query<null, [string, string, string]>(
+    "INSERT INTO record (kind, id, json) VALUES (?, ?, ?) ON CONFLICT (kind, id) DO UPDATE SET json = excluded.json",
+  )
+  const remove = database.query<null, [string, string]>("DELETE FROM record WHERE kind = ? AND id = ?")
+
+  const get = <T>(schema: z.ZodType<T>, kind: string, id: string): T | null => {
+    const row = read.get(kind, id)
+    return row === null ? null : parsed(schema, row.json, `${path}: ${kind} ${id}`)
+  }
+  const list = <T>(schema: z.ZodType<T>, kind: string): T[] =>
+    all.all(kind).map((row) => parsed(schema, row.json, `${path}: ${kind}`))
+  const put = (kind: string, id: string, value: unknown): void => void write.run(kind, id, JSON.stringify(value))
+  return {
+    get,
+    list,
+    put,
+    ids: (kind) => ids.all(kind).map(({ id }) => id),
+    remove: (kind, id) => void remove.run(kind, id),
   }
 }
