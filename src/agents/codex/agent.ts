@@ -13,6 +13,7 @@ import type {
   Readiness,
   SessionPortability,
   VersionPolicy,
+  WordsInstaller,
 } from "../agent.ts"
 import { isSessionFile } from "../session-file.ts"
 import { exportSessions } from "./export.ts"
@@ -32,6 +33,7 @@ import { codexMemory } from "./store.ts"
 import { threadLocks } from "./thread-locks.ts"
 import { undoImport } from "./undo.ts"
 import { compareVersions } from "./versions.ts"
+import { codexWords } from "./words.ts"
 
 /** Makes the Codex agent. It remembers the version of each binary it probed, and what it read of rollouts, until they change. */
 export function codexAgent(): Agent &
@@ -41,7 +43,8 @@ export function codexAgent(): Agent &
   Fencer &
   Interrupter &
   Prompter &
-  Readiness {
+  Readiness &
+  WordsInstaller {
   const memory = codexMemory()
   const locks = threadLocks()
   const versions = new Map<string, string>()
@@ -84,6 +87,7 @@ export function codexAgent(): Agent &
     ...codexInterrupter(memory.rollouts, locks),
     ...codexPrompter(memory.rollouts, locks),
     ...codexReadiness,
+    ...codexWords,
     exportFile: async (scope, id, file) => await exportFile(memory, agent, scope, id, file),
     importFile: async (scope, file, undoDirectory) => await importFile(agent, scope, file, undoDirectory),
     recognizes: async (file) => await isSessionFile(file, "codex"),

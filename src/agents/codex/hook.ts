@@ -1,0 +1,24 @@
+/**
+ * What Codex's hooks run: `decamp hook codex MARKS`. Input and answers as in 0.169.0, which are those of Claude Code's hooks: a prompt in a
+ * session with a mark is refused with the mark's words.
+ */
+import { join } from "node:path"
+import { z } from "zod"
+import { readTextIfExists } from "../../lib/files.ts"
+import { readRolloutName } from "./places.ts"
+
+const inputSchema = z.object({ session_id: z.string(), hook_event_name: z.string() })
+
+/** Events at which Codex is to run the hook. */
+export const HOOK_EVENTS = ["UserPromptSubmit"] as const
+
+/** @returns what Codex is told, "" for nothing */
+export async function codexHook(args: readonly string[], input: string): Promise<string> {
+  const [marks] = args
+  const { session_id: id, hook_event_name: event } = inputSchema.parse(JSON.parse(input))
+  const isSession = readRolloutName(`rollout-2026-01-01T00-00-00-${id}.jsonl`) !== null
+  if (marks === undefined || !isSession || event !== "UserPromptSubmit") return ""
+  const words = await readTextIfExists(join(marks, id))
+  if (words === null) return ""
+  return JSON.stringify({ decision: "block", reason: words.trim() || "This session is on another host: decamp status" })
+}
