@@ -191,7 +191,7 @@ export function fenceContract(name: string, makeWorld: (folder: string) => Promi
       folder: join(folder, `fence of ${place}`),
       marks: join(folder, `marks of ${place}`),
       words: `This session is on "box" since 13:37. Bring it back: decamp pull --migrate; it's safe`,
-      hook: [process.execPath, join(folder, "no hook.js"), "hook"],
+      hook: [process.execPath, join(import.meta.dir, "../main.ts"), "hook"],
     })
     beforeEach(async () => {
       folder = await realpath(await mkdtemp(join(tmpdir(), "decamp-fence-contract-")))

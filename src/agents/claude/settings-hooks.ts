@@ -9,7 +9,7 @@ import { z } from "zod"
 import { isMissing, privateFolder, readTextIfExists, syncFolder, writeFileDurably } from "../../lib/files.ts"
 import type { AgentScope } from "../agent.ts"
 import { HOOK_EVENTS } from "./hook.ts"
-import { placesOf } from "./places.ts"
+import { isSessionId, placesOf } from "./places.ts"
 
 const handlerSchema = z.looseObject({ command: z.string().optional() })
 const matcherSchema = z.looseObject({ hooks: z.array(handlerSchema).optional() })
@@ -139,7 +139,7 @@ export async function touchSettings(scope: AgentScope): Promise<void> {
 /** Ids of the sessions that have a mark. */
 export async function markedSessions(marks: string): Promise<readonly string[]> {
   try {
-    return (await readdir(marks)).filter((name) => !name.startsWith(".") && !name.includes("."))
+    return (await readdir(marks)).filter(isSessionId)
   } catch (error) {
     if (isMissing(error)) return []
     throw error
