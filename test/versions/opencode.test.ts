@@ -152,6 +152,32 @@ test.each([["1.17.19"], ["1.18.3"]] as const)(
   300_000,
 )
 
+test.each([["1.17.19"], ["1.18.3"]] as const)(
+  "%s is fenced and prompted like the pinned version",
+  async (version) => {
+    const other = await otherOpencode(version)
+    if (other === null) return
+    const at = await place("fenced", other)
+    const id = await withSession(at)
+    const [folders, marks] = [join(at.home.path, "fence"), join(at.home.path, "marks")]
+    await mkdir(folders)
+    await mkdir(marks)
+    const request = { scope: at.scope, folder: folders, marks, words: "it is away", hook: ["decamp", "hook"] }
+    const before = sessionRows(at.home.database)
+    expect((await agent.fence(request)).sessions.map(({ strength }) => strength)).toEqual(["enforced", "enforced"])
+    const refused = runPrompt({ home: at.home, cwd: at.directory, session: id, prompt: "away" })
+    await expect(refused).rejects.toThrow("opencode run ended with 1")
+    expect(sessionRows(at.home.database)).toEqual(before)
+    await agent.lift(request)
+    const pieces: string[] = []
+    const options = { onText: (text: string) => void pieces.push(text), signal: new AbortController().signal }
+    await agent.prompt(at.scope, id, "-now 'with' \"quotes\"\n[[slow:800]]", options)
+    expect(pieces.length).toBeGreaterThan(2)
+    expect(pieces.join("")).toMatch(/^(tick )+REPLY#\d+ to: -now 'with' "quotes"/)
+  },
+  120_000,
+)
+
 test("npm's newest and the pinned version take each other's sessions, or say that they do not", async () => {
   const newest = await newestOpencode()
   if (newest === null || newest.version === PINNED) return
