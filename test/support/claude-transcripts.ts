@@ -18,6 +18,8 @@ export interface TranscriptSpec {
   readonly n: number
   readonly directory: string
   readonly turns: number
+  /** Bytes of each turn's tool output. */
+  readonly outputBytes?: number
 }
 
 /** Makes a session with a sub-agent, a long output, a backup and a todo; answers the transcript's path. */
@@ -53,12 +55,17 @@ export async function writeTranscript(spec: TranscriptSpec): Promise<string> {
 /** Lets a session go on by one turn. */
 export async function addClaudeTurn(
   path: string,
-  spec: { readonly n: number; readonly directory: string; readonly turn: number },
+  spec: { readonly n: number; readonly directory: string; readonly turn: number; readonly outputBytes?: number },
 ): Promise<void> {
   const { n, directory, turn } = spec
   const results = `${path.slice(0, -".jsonl".length)}/tool-results/big.txt`
   const said = [{ type: "text", text: `answer ${turn}` }]
-  const output = [{ type: "tool_result", content: `<persisted-output>${results}</persisted-output>` }]
+  const output = [
+    {
+      type: "tool_result",
+      content: `<persisted-output>${results}</persisted-output>${"x".repeat(spec.outputBytes ?? 10)}`,
+    },
+  ]
   const lines = [
     line(n, turn, "user", directory, { role: "user", content: `prompt ${turn} of ${n}` }),
     line(n, turn, "assistant", directory, {

@@ -7,9 +7,12 @@ import type {
   AgentInstallation,
   Fencer,
   Interrupter,
+  Prompter,
   Quiescer,
+  Readiness,
   SessionPortability,
   VersionPolicy,
+  WordsInstaller,
 } from "../agent.ts"
 import { isSessionFile } from "../session-file.ts"
 import { exportSessions } from "./export.ts"
@@ -19,13 +22,24 @@ import { processesOf } from "./in-use.ts"
 import { claudeInterrupter } from "./interrupt.ts"
 import { digestsOf, listSessions } from "./listing.ts"
 import { exportFile, importFile } from "./portable.ts"
+import { claudePrompter } from "./prompt.ts"
 import { configuredProviders } from "./providers.ts"
+import { claudeReadiness } from "./readiness.ts"
 import { claudeMemory } from "./store.ts"
 import { undoImport } from "./undo.ts"
 import { compareVersions } from "./versions.ts"
+import { claudeWords } from "./words.ts"
 
 /** Makes the Claude Code agent. It remembers the version of each binary it probed, and what it read of transcripts, until they change. */
-export function claudeAgent(): Agent & Quiescer & VersionPolicy & SessionPortability & Fencer & Interrupter {
+export function claudeAgent(): Agent &
+  Quiescer &
+  VersionPolicy &
+  SessionPortability &
+  Fencer &
+  Interrupter &
+  Prompter &
+  Readiness &
+  WordsInstaller {
   const memory = claudeMemory()
   const versions = new Map<string, string>()
   const versionOf = async (binary: string, env: AgentEnvironment): Promise<string> => {
@@ -60,6 +74,9 @@ export function claudeAgent(): Agent & Quiescer & VersionPolicy & SessionPortabi
     ...agent,
     ...claudeFencer(memory),
     ...claudeInterrupter(memory),
+    ...claudePrompter(memory),
+    ...claudeReadiness,
+    ...claudeWords,
     exportFile: async (scope, id, file) => await exportFile(memory, agent, scope, id, file),
     importFile: async (scope, file, undoDirectory) => await importFile(agent, scope, file, undoDirectory),
     recognizes: async (file) => await isSessionFile(file, "claude"),

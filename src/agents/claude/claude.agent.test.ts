@@ -195,6 +195,36 @@ test("killed in the middle of a tool: said, carried, and gone on with", async ()
   expect(asked(entry?.id ?? "")).toEqual(["second", "fifth"])
 }, 60_000)
 
+test("turns of a window that is open, after a tool that was killed, are not lost", async () => {
+  const { id } = await claudePrompt({ home: laptop, cwd: here, prompt: "first" })
+  const taken = await take(local())
+  const only = { ...taken, sessions: taken.sessions.filter((entry) => entry.id === id) }
+  await bring(distant(), only)
+  const script = toolCall("Bash", { command: "echo $$ > killed.pid; sleep 60", description: "long" })
+  const argv = [remote.claude, "-p", "--resume", id, "--permission-mode", "bypassPermissions"]
+  const stdin = Buffer.from(`second ${script}`)
+  const running = Bun.spawn(argv, { cwd: there, env: { ...remote.env }, stdin, stdout: "ignore", stderr: "ignore" })
+  const toolPid = join(there, "killed.pid")
+  for (let waited = 0; waited < 200 && !(await Bun.file(toolPid).exists()); waited += 1) await Bun.sleep(100)
+  running.kill("SIGTERM")
+  await running.exited
+  try {
+    process.kill(Number(await readFile(toolPid, "utf8")), "SIGKILL")
+  } catch {
+    // It ended with Claude Code.
+  }
+  await using terminal = await openTerminal(folder, [remote.claude, "--resume", id], { cwd: there, env: remote.env })
+  await terminal.until(/REPLY#\d+ to: first/)
+  await terminal.submit("third")
+  await terminal.until(/REPLY#\d+ to: third/)
+  await Bun.sleep(1000)
+  const back = await take(distant())
+  const mine = back.sessions.filter((entry) => entry.id === id)
+  expect(await bring(local(), { ...back, sessions: mine }, only)).toMatchObject([{ id, outcome: "moved" }])
+  await claudePrompt({ home: laptop, cwd: here, session: id, prompt: "fourth" })
+  expect(asked(id)).toEqual(["first", "second", "third", "fourth"])
+}, 60_000)
+
 test("nothing is found where it is not, and nothing begun by mistake", async () => {
   const nowhere = await claudeRun({ home: remote, cwd: folder, session: main, prompt: "elsewhere" })
   expect(nowhere.exitCode).not.toBe(0)

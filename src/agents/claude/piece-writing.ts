@@ -11,6 +11,7 @@ import { decode } from "../transcript/contents.ts"
 import type { UndoLog } from "../transcript/undo-steps.ts"
 import { extendTranscript, placeTranscript, type Arriving } from "../transcript/writing.ts"
 import type { ArrivingPiece } from "./header.ts"
+import { mendLeaf } from "./leaf.ts"
 import { kindOf, pathOf, TRANSCRIPT, type SessionPlace } from "./pieces.ts"
 import { carriedKey, type LaidPiece } from "./store.ts"
 
@@ -65,6 +66,7 @@ async function writeLines(
     local === null
       ? await placeTranscript(path, arriving, undo)
       : await extendTranscript(local, await compareWith(local, { source, chunks: piece.blobs }, rules), arriving, undo)
+  if (piece.name === TRANSCRIPT) await mendLeaf(path, place.id)
   await undo.note({ do: "carried", id: key.id, before })
   await writeCarried(key, carried)
 }

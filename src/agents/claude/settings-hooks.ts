@@ -29,6 +29,8 @@ const recordSchema = z.object({
   written: z.string(),
   command: z.string(),
   placedAtMs: z.number(),
+  /** They stay also when no session is away: `decamp agents install`. */
+  isKept: z.boolean().optional(),
 })
 
 /** Seconds that Claude Code gives the hook: it reads a file, and starts in a tenth of a second. */
@@ -97,9 +99,16 @@ export async function placeHooks(scope: AgentScope, command: string, marks: stri
       hooks[event] = [...others, { hooks: [{ type: "command", command, timeout: TIMEOUT_S }] }]
     }
     const written = `${JSON.stringify({ ...settings, hooks }, null, 2)}\n`
-    await privateFolder(marks)
-    const record = { schema: 1, file, before: text, written: digest(written), command, placedAtMs: Date.now() }
-    await writeFileDurably(recordFile(marks), JSON.stringify(record))
+    const known = await readRecord(marks)
+    await writeRecord(marks, {
+      schema: 1,
+      file,
+      before: text,
+      written: digest(written),
+      command,
+      placedAtMs: Date.now(),
+      isKept: known?.isKept ?? false,
+    })
     await replaceFile(file, written)
     return await hooksNow(scope, command, marks)
   })
@@ -112,7 +121,7 @@ export async function placeHooks(scope: AgentScope, command: string, marks: stri
 export async function removeHooks(marks: string): Promise<void> {
   await oneAtATime(async () => {
     const record = await readRecord(marks)
-    if (record === null || (await markedSessions(marks)).length > 0) return
+    if (record === null || record.isKept === true || (await markedSessions(marks)).length > 0) return
     const now = await readTextIfExists(record.file)
     if (now !== null && digest(now) === record.written) {
       if (record.before === null) await rm(record.file)
@@ -197,6 +206,24 @@ async function replaceFile(file: string, text: string): Promise<void> {
   }
   await rename(temporary, file)
   await syncFolder(dirname(file))
+}
+
+/** Whether they stay when no session is away. */
+export async function isKept(marks: string): Promise<boolean> {
+  return (await readRecord(marks))?.isKept === true
+}
+
+/** Says that they are to stay, or no more; {@link removeHooks} goes by it. */
+export async function keepHooks(marks: string, isToStay: boolean): Promise<void> {
+  await oneAtATime(async () => {
+    const record = await readRecord(marks)
+    if (record !== null) await writeRecord(marks, { ...record, isKept: isToStay })
+  })
+}
+
+async function writeRecord(marks: string, record: z.infer<typeof recordSchema>): Promise<void> {
+  await privateFolder(marks)
+  await writeFileDurably(recordFile(marks), JSON.stringify(record))
 }
 
 async function readRecord(marks: string): Promise<z.infer<typeof recordSchema> | null> {
