@@ -256,11 +256,16 @@ async function push(
     if (unsupported !== null) throw unsupported
     const { epoch, headCheckpoint: head } = row
     const take = { place, repository, epoch, head, kind: "live", leaveSessions: false } as const
-    const context = { steps: () => {}, signal }
-    const { taken, bytesSent } = await pushLiveCheckpoint(daemon, runtime, { repository, take, context, handoff: null })
+    const live = { repository, take, context: { steps: () => {}, signal }, handoff: null, check }
+    const { taken, bytesSent } = await pushLiveCheckpoint(daemon, runtime, live)
     if (!taken.isNothingNew) {
       daemon.log("autosync pushed", { workspace, checkpoint: taken.manifest.checkpoint, bytes: bytesSent })
     }
   })
   return "done"
+
+  /** While this waited for its turn a hand-off may have begun, or a command that needs the directory. */
+  function check(): void {
+    if (signal.aborted || !mayPush(daemon, workspace)) throw new AppError("busy", "another command is at work")
+  }
 }

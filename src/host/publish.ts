@@ -76,15 +76,18 @@ export interface LivePush {
   readonly context: Context
   /** The open hand-off that this is the `copying` step of; its checkpoint is sent even when nothing is new. */
   readonly handoff: HandoffRow | null
+  /** Asked once it is this one's turn on the workspace: throws when it is not to be done any more. */
+  readonly check?: () => void
 }
 
 /** Captures and publishes a live checkpoint, alone on the workspace. Nothing new: nothing is sent. */
 export async function pushLiveCheckpoint(
   daemon: Daemon,
   runtime: Runtime,
-  { repository, take, context, handoff }: LivePush,
+  { repository, take, context, handoff, check = () => {} }: LivePush,
 ): Promise<{ readonly taken: Taken; readonly bytesSent: number }> {
   return await runtime.publish(take.place.workspace, async () => {
+    check()
     const { taken, bytesSent } = await takeAndUpload(daemon, take, context)
     if (taken.isNothingNew) return { taken, bytesSent, head: null }
     await commitLive(daemon, taken.manifest, context, handoff)

@@ -264,3 +264,29 @@ async function untilNotBusy(work: () => Promise<CliResult>): Promise<CliResult> 
     await Bun.sleep(500)
   }
 }
+
+test("on a terminal it is asked whether an interrupted session goes on, and before files are changed", async () => {
+  const { directory, ids } = await all.repository("asked", 1)
+  const [id = ""] = ids
+  const env = { ...all.laptop.env, TERM: "xterm-256color" }
+  const command = "for i in $(seq 200); do echo $i >> steps.txt; sleep 0.2; done"
+  const tool = toolCall("bash", { command, description: "steps" })
+  const child = startPrompt({ home: all.laptopHome, cwd: directory, session: id, prompt: `work ${tool}` })
+  try {
+    while (!existsSync(join(directory, "steps.txt"))) await Bun.sleep(100)
+    const shell = ["sh", "-c", `${BINARY} push --migrate --now; ${BINARY} agents install opencode; sleep 60`]
+    await using terminal = await openTerminal(all.world.root, shell, { cwd: directory, env })
+    await terminal.until(/Send "please continue" on box\?/, 60_000)
+    await terminal.keys("y")
+    await terminal.until(/REPLY#\d+ to: This workspace was moved/, 60_000)
+    expect(asked("please continue").length).toBeGreaterThan(0)
+    await terminal.until(/opencode plugin: [^]*Go on\?/, 30_000)
+    await terminal.keys("n")
+    await terminal.until(/nothing was changed/, 30_000)
+    const pieces = agentsOutputSchema.parse((await decamp(directory, "agents")).json).agents[0]?.pieces
+    expect(pieces?.map(({ state }) => state)).toEqual(["absent"])
+  } finally {
+    child.kill("SIGKILL")
+    await child.exited
+  }
+}, 180_000)

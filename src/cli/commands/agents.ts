@@ -38,7 +38,10 @@ export async function changeAgents(
     answer(context, output, () => `nothing to ${action} on ${output.host}`)
     return EXIT_DONE
   }
-  if (options.yes !== true) await consent(context, before.host, action, lines)
+  if (options.yes !== true && !(await isConsented(context, before.host, action, lines))) {
+    context.say("nothing was changed\n")
+    return EXIT_DONE
+  }
   const output = await ask(context, connection, action, agents, options)
   answer(context, output, () => agentsText(output))
   return output.agents.some(({ problem }) => problem !== null) ? EXIT_PARTLY : EXIT_DONE
@@ -58,13 +61,13 @@ async function ask(
   return await local.agents({ ...callerOf(context), action, agents, host: named?.data ?? null })
 }
 
-/** @throws {AppError} usage where nobody can be asked, interrupted when the person says no */
-async function consent(
+/** @throws {AppError} usage where nobody can be asked */
+async function isConsented(
   context: Context,
   host: string,
   action: "install" | "uninstall",
   lines: readonly string[],
-): Promise<void> {
+): Promise<boolean> {
   if (!context.canAsk) {
     throw new AppError("usage", `this changes files on ${host}, and nobody can be asked`, {
       hint: "nothing was changed; say --yes when these may be changed",
@@ -72,8 +75,7 @@ async function consent(
     })
   }
   const { confirmChanges } = await import("../prompts.ts")
-  if (await confirmChanges(`${action === "install" ? "Change" : "Put back"} these files on ${host}?`, lines)) return
-  throw new AppError("interrupted", "nothing was changed")
+  return await confirmChanges(`${action === "install" ? "Change" : "Put back"} these files on ${host}?`, lines)
 }
 
 /** @throws {AppError} usage */
