@@ -138,3 +138,21 @@ test("a session that is ahead of this clock is refused, because opencode would i
   move(-3_600_000)
   db.close()
 })
+
+test("no server is left behind when the process that prompts is killed", async () => {
+  const asked = model.requests.length
+  const script = `import { promptSession } from ${JSON.stringify(join(import.meta.dir, "prompt.ts"))}
+    const [scope, id] = JSON.parse(process.argv.at(-1))
+    await promptSession(scope, id, "slow [[slow:30000]]", { onText: () => {}, signal: new AbortController().signal })`
+  const file = join(folder, "prompt-and-die.ts")
+  await writeFile(file, script)
+  const child = Bun.spawn([process.execPath, file, JSON.stringify([scope, id])], { stdin: "ignore", stdout: "ignore" })
+  while (model.requests.length === asked) await Bun.sleep(50)
+  expect((await agent.processes(scope)).map(({ state }) => state)).toEqual(["running"])
+  child.kill("SIGKILL")
+  await child.exited
+  for (const until = Date.now() + 10_000; (await agent.processes(scope)).length > 0 && Date.now() < until;) {
+    await Bun.sleep(100)
+  }
+  expect(await agent.processes(scope)).toEqual([])
+}, 60_000)

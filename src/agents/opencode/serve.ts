@@ -7,8 +7,21 @@ import type { AgentEnvironment } from "../agent.ts"
 /** A start that waits for a package registry which can't be reached takes 75 s. */
 const START_LIMIT_MS = 120_000
 const REQUEST_LIMIT_MS = 30_000
-/** One serve survived its first SIGTERM. */
-const END_LIMIT_MS = 5_000
+/** Longer than {@link WATCHED} takes to end it, ms. */
+const END_LIMIT_MS = 10_000
+/**
+ * Runs a program and ends it when standard input ends: also when decamp was killed, so that no server is left behind. One serve survived
+ * its first SIGTERM, hence the second signal.
+ */
+const WATCHED = `exec 3<&0
+"$@" </dev/null 3<&- & child=$!
+( read -r line; kill -TERM $child; n=0
+  while [ $n -lt 50 ] && kill -0 $child; do sleep 0.1; n=$((n + 1)); done
+  kill -KILL $child ) <&3 >/dev/null 2>&1 & watch=$!
+exec 3<&- </dev/null
+wait $child; code=$?
+kill $watch 2>/dev/null
+exit $code`
 const USER = "opencode"
 const LAST_WORDS = 2_000
 
@@ -33,16 +46,17 @@ export async function startServe(options: {
   readonly signal: AbortSignal
 }): Promise<Serve> {
   const password = crypto.randomUUID()
-  const child = Bun.spawn([options.binary, "serve", "--hostname", "127.0.0.1", "--port", "0"], {
+  const serve = [options.binary, "serve", "--hostname", "127.0.0.1", "--port", "0"]
+  const child = Bun.spawn(["/bin/sh", "-c", WATCHED, "decamp-serve", ...serve], {
     cwd: options.directory,
     env: { ...options.env, OPENCODE_SERVER_USERNAME: USER, OPENCODE_SERVER_PASSWORD: password },
-    stdin: "ignore",
+    stdin: "pipe",
     stdout: "pipe",
     stderr: "pipe",
   })
   const said = lastWords(child.stderr)
   const end = async (): Promise<void> => {
-    child.kill("SIGTERM")
+    await child.stdin.end()
     const timer = setTimeout(() => child.kill("SIGKILL"), END_LIMIT_MS)
     await child.exited
     clearTimeout(timer)
@@ -54,9 +68,9 @@ export async function startServe(options: {
       options.signal.throwIfAborted()
       throw new AppError("internal", `opencode serve did not start in ${options.directory}: ${said()}`)
     }
-    const serve = connect(base, options.directory, `Basic ${btoa(`${USER}:${password}`)}`, limit)
-    await serve.health()
-    return { request: serve.request, events: serve.events, [Symbol.asyncDispose]: end }
+    const server = connect(base, options.directory, basic(password), limit)
+    await server.health()
+    return { request: server.request, events: server.events, [Symbol.asyncDispose]: end }
   } catch (error) {
     await end()
     if (options.signal.aborted) {
@@ -64,6 +78,10 @@ export async function startServe(options: {
     }
     throw error
   }
+}
+
+function basic(password: string): string {
+  return `Basic ${btoa(`${USER}:${password}`)}`
 }
 
 /** The address that it prints; null when it ends, or the limit comes, before. The rest of what it prints is read and dropped. */
