@@ -7,6 +7,7 @@ import { claudePrompt, claudeRun, makeClaudeHome, type ClaudeHome } from "../../
 import { startFakeModel, textOf, toolCall, type FakeModel } from "../../../test/support/fake-model.ts"
 import { memoryBlobs } from "../../../test/support/memory-blobs.ts"
 import { openTerminal } from "../../../test/support/tmux.ts"
+import { run } from "../../lib/process.ts"
 import type { AgentScope, ImportedSession, SessionExport } from "../agent.ts"
 import { claudeAgent } from "./agent.ts"
 import { projectName } from "./places.ts"
@@ -124,6 +125,20 @@ test("it arrives at another path with every file, bound to it, and backups as ol
   expect(await readFile(join(remote.configDir, "tasks", main, "1.json"), "utf8")).toContain(`read ${there}/a.txt`)
   expect(await readdir(join(remote.configDir, "tasks", main))).toEqual(["1.json"])
 })
+
+test("undo at the destination gives the file back there, and touches none here", async () => {
+  for (const name of ["a.txt", "other.txt"]) await writeFile(join(there, name), "two\n")
+  const lines = (await readFile(pathOf(remote, there), "utf8")).split("\n")
+  const question = lines.find((line) => line.includes('"type":"user"') && line.includes("first, not in")) ?? "{}"
+  const { uuid } = JSON.parse(question) as { uuid: string }
+  const env = { ...remote.env, CLAUDE_CODE_ENABLE_SDK_FILE_CHECKPOINTING: "1" }
+  const argv = [remote.claude, "--resume", main, "--rewind-files", uuid] as const
+  const rewound = await run(argv, { cwd: there, env, timeoutMs: 60_000 })
+  expect(new TextDecoder().decode(rewound.stdout) + rewound.stderr).toContain("rewound")
+  expect(await readFile(join(there, "a.txt"), "utf8")).toBe("one\n")
+  expect(await readFile(join(there, "other.txt"), "utf8")).toBe("two\n")
+  expect(await readFile(join(here, "a.txt"), "utf8")).toBe("two\n")
+}, 60_000)
 
 test("it goes on there with its whole history, and tools run in the new directory", async () => {
   const pwd = toolCall("Bash", { command: "pwd > where.txt", description: "pwd" })
