@@ -9,6 +9,7 @@ import { startFakeModel, textOf, toolCall, type FakeModel } from "../../../test/
 import { openTerminal } from "../../../test/support/tmux.ts"
 import type { AgentScope, FenceRequest } from "../agent.ts"
 import { claudeFencer } from "./fence.ts"
+import { claudeAgent } from "./agent.ts"
 import { claudeInterrupter } from "./interrupt.ts"
 import { listSessions } from "./listing.ts"
 import { claudeMemory } from "./store.ts"
@@ -138,4 +139,33 @@ test("of a process that was killed the orphaned tool is found and ended, and the
   expect(await state()).toBe("idle")
   expect((await claudePrompt({ home, cwd: place, session: id, prompt: "ninth" })).text).toContain("ninth")
   expect(await interrupter.interrupt(scope)).toEqual({ sessions: [], left: [] })
+}, 120_000)
+
+test("a prompt goes to a session, its answer comes in pieces, and an interruption closes the turn", async () => {
+  const agent = claudeAgent()
+  const pieces: string[] = []
+  const onText = (text: string): void => void pieces.push(text)
+  await agent.prompt(scope, id, "tenth [[slow:1000]]", { onText, signal: new AbortController().signal })
+  expect(pieces.length).toBeGreaterThan(2)
+  expect(pieces.join("")).toContain("to: tenth")
+  expect(await agent.attachCommand(scope, id)).toEqual([home.claude, "--resume", id])
+  const stop = new AbortController()
+  const turn = agent.prompt(scope, id, `eleventh ${waiting(803)}`, { onText, signal: stop.signal })
+  const ended = turn.catch((error: unknown) => error)
+  await until(async () => (await sleepers(803)).length > 0)
+  await expect(agent.prompt(scope, id, "another", { onText, signal: stop.signal })).rejects.toMatchObject({
+    code: "session_busy",
+  })
+  stop.abort()
+  expect(await ended).toMatchObject({ code: "interrupted" })
+  expect(await sleepers(803)).toEqual([])
+  expect(await state()).toBe("idle")
+  await fencer.fence(request)
+  await expect(agent.prompt(scope, id, "while away", { onText, signal: new AbortController().signal })).rejects.toThrow(
+    WORDS,
+  )
+  await fencer.lift(request)
+  await expect(
+    agent.prompt(scope, "00000000-0000-4000-8000-000000000000", "x", { onText, signal: new AbortController().signal }),
+  ).rejects.toMatchObject({ code: "unknown_session" })
 }, 120_000)

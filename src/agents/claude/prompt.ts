@@ -133,6 +133,8 @@ async function permissionMode(path: string): Promise<string | null> {
 async function readAnswer(stream: ReadableStream<Uint8Array>, onText: (text: string) => void): Promise<Event | null> {
   let result: Event | null = null
   let held = ""
+  let said = false
+  let isNew = false
   const decoder = new TextDecoder()
   for await (const piece of stream) {
     held += decoder.decode(piece, { stream: true })
@@ -142,9 +144,14 @@ async function readAnswer(stream: ReadableStream<Uint8Array>, onText: (text: str
     for (const line of lines) {
       const event = parse(line)
       if (event?.type === "result") result = event
-      const delta = event?.event?.delta
       // What a sub-agent says is not the answer.
-      if (event?.parent_tool_use_id == null && delta?.type === "text_delta") onText(delta.text ?? "")
+      if (event?.event === undefined || typeof event.parent_tool_use_id === "string") continue
+      const { type, delta } = event.event
+      isNew ||= said && type === "message_start"
+      if (delta?.type !== "text_delta") continue
+      onText(isNew ? `\n${delta.text ?? ""}` : (delta.text ?? ""))
+      said = true
+      isNew = false
     }
   }
   return result

@@ -213,11 +213,15 @@ export async function isKept(marks: string): Promise<boolean> {
   return (await readRecord(marks))?.isKept === true
 }
 
-/** Says that they are to stay, or no more; {@link removeHooks} goes by it. */
-export async function keepHooks(marks: string, isToStay: boolean): Promise<void> {
+/** Says that they are to stay, or no more; {@link removeHooks} goes by it. They are there already. */
+export async function keepHooks(scope: AgentScope, command: string, marks: string, isToStay: boolean): Promise<void> {
   await oneAtATime(async () => {
     const record = await readRecord(marks)
-    if (record !== null) await writeRecord(marks, { ...record, isKept: isToStay })
+    if (record === null && !isToStay) return
+    // Without a record of what was there before, ours alone is taken out again.
+    const unknown = { schema: 1 as const, before: null, written: "", command, placedAtMs: Date.now() }
+    const file = await realFile(settingsFile(scope))
+    await writeRecord(marks, { ...(record ?? { ...unknown, file }), isKept: isToStay })
   })
 }
 

@@ -23,12 +23,12 @@ async function install(request: WordsInstall): Promise<readonly InstalledPiece[]
       hint: "mend that file, then run this again",
     })
   }
-  await keepHooks(request.marks, true)
+  await keepHooks(scopeOf(request), commandOf(request), request.marks, true)
   return await inspect(request)
 }
 
 async function uninstall(request: WordsInstall): Promise<readonly InstalledPiece[]> {
-  await keepHooks(request.marks, false)
+  await keepHooks(scopeOf(request), commandOf(request), request.marks, false)
   await removeHooks(request.marks)
   const left = await inspect(request)
   const isNeeded = (await markedSessions(request.marks)).length > 0
