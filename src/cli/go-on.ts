@@ -23,7 +23,11 @@ export async function goOn(
   output: MoveOutput,
 ): Promise<Answers | undefined> {
   const sessions = output.interrupted ?? []
-  if (output.result !== "done" || sessions.length === 0) return typed === undefined ? undefined : []
+  if (output.result !== "done" || sessions.length === 0) {
+    if (typed !== undefined && output.result === "done" && !context.isJson)
+      context.say("  no turn was interrupted: nothing has to go on\n")
+    return typed === undefined ? undefined : []
+  }
   const text = typed ?? (await asked(context, output, sessions))
   if (text === null) {
     if (!context.isJson) for (const session of sessions) context.say(`  it was in a turn: ${byHand(session, output)}\n`)

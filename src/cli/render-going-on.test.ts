@@ -87,7 +87,7 @@ test("the doctor ends with findings and commands, or says that nothing is wrong"
     "shop: box owns it; here in /src/shop; autosync on",
     "opencode  1.2.3  /usr/bin/opencode  tested",
     "  fence: its record lies in /state/fence",
-    "  1 sessions are marked as away",
+    "  marked as away: 1",
     "  opencode  ses_1  idle  fence: enforced",
     "✔ nothing is wrong",
   ])

@@ -71,7 +71,7 @@ function agentLines(agent: DoctorOutput["agents"][number]): string[] {
     `${headOf(agent)}${agent.binary !== null && agent.untested === null ? "  tested" : ""}`,
     ...pieceLines(agent),
     ...(agent.fenceRecord === null ? [] : [`  fence: its record lies in ${oneLine(agent.fenceRecord)}`]),
-    ...(agent.marks.length === 0 ? [] : [`  ${agent.marks.length} sessions are marked as away`]),
+    ...(agent.marks.length === 0 ? [] : [`  marked as away: ${agent.marks.length}`]),
   ]
 }
 

@@ -64,8 +64,14 @@ test("a fence that was left on an own session, and one that could not be proved 
 test("agents are told by what is missing with the command in it, and by files that are not as decamp left them", () => {
   const missing = ["log in to the model provider fake: opencode auth login --provider fake"]
   expect(facts({ agents: [{ ...AGENT, missing }] })).toEqual([
-    { text: `opencode: ${missing[0]}`, command: "opencode auth login --provider fake" },
+    {
+      text: "opencode: log in to the model provider fake",
+      command: "opencode auth login --provider fake",
+    },
   ])
+  expect(
+    facts({ agents: [{ ...AGENT, missing: ["opencode will ask about trust: start it there and answer"] }] }),
+  ).toEqual([{ text: "opencode will ask about trust: start it there and answer", command: null }])
   expect(texts({ agents: [{ ...AGENT, untested: "2.0 is not tested; install 1.2.3" }] })).toContain("2.0 is not tested")
   const pieces = [{ what: "plugin", path: "/p.js", state: "changed" } as const]
   expect(texts({ agents: [{ ...AGENT, pieces }] })).toContain("/p.js is not as decamp left it")

@@ -58,7 +58,7 @@ function agentFindings({ agents }: Facts): Finding[] {
     const absent = pieces.some(({ state }) => state === "absent")
     return [
       ...(untested === null ? [] : [{ text: `${agent}: ${untested}`, command: null }]),
-      ...missing.map((line) => ({ text: `${agent}: ${line}`, command: commandIn(line) })),
+      ...missing.map((line) => missingFinding(agent, line)),
       ...(problem === null ? [] : [{ text: `${agent}: ${problem}`, command: null }]),
       ...changed.map(({ what, path, note }) => ({
         text: `${agent}: ${what} at ${path} is not as decamp left it${note === undefined ? "" : `: ${note}`}`,
@@ -76,8 +76,11 @@ function agentFindings({ agents }: Facts): Finding[] {
   })
 }
 
-/** A line for a person ends in its command, after the last colon. */
-function commandIn(line: string): string | null {
-  const at = line.lastIndexOf(": ")
-  return at === -1 ? null : line.slice(at + 2)
+/** Where a line for a person ends in a command of the agent, that is what to type. */
+function missingFinding(agent: string, line: string): Finding {
+  const named = line.startsWith(`${agent} `) ? line : `${agent}: ${line}`
+  const at = named.lastIndexOf(": ")
+  const command = named.slice(at + 2)
+  if (at === -1 || !command.startsWith(`${agent} `)) return { text: named, command: null }
+  return { text: named.slice(0, at), command }
 }

@@ -6,6 +6,7 @@ import { AppError, toAppError } from "../protocol/errors.ts"
 import type { WorkspaceView } from "../protocol/gateway-api.ts"
 import type { AgentWords, DoctorRequest } from "../protocol/going-on.ts"
 import type { DoctorOutput } from "../protocol/output.ts"
+import { newWorkspaceId } from "../protocol/ids.ts"
 import { DECAMP_VERSION, OUTPUT_SCHEMA } from "../protocol/version.ts"
 import { agentWords } from "./agent-words.ts"
 import { scopeOf, type HostAgent } from "./agents.ts"
@@ -137,7 +138,8 @@ async function readiness(
 async function sessionFacts(daemon: Daemon, place: Place | null, scope: AgentScope): Promise<DoctorOutput["sessions"]> {
   const [fences, foreseen, lists] = await Promise.all([
     place === null ? new Map<string, ReadonlyMap<string, never>>() : fencesInForce(daemon, place.workspace, scope),
-    place === null ? [] : foreseeFences(daemon, place.workspace, scope),
+    // Asked for a directory that is no workspace yet too: a person wants to know before the first move.
+    foreseeFences(daemon, place?.workspace ?? newWorkspaceId(), scope),
     Promise.all(
       daemon.agents.all.map(async (agent) =>
         (await agent.sessions(scope)).map(({ id, title, state }) => ({ agent: agent.name, id, title, state })),

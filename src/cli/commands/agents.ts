@@ -32,6 +32,7 @@ export async function changeAgents(
   const agents = names.map(parsedAgent)
   const connection = await connect(context)
   const before = await ask(context, connection, "inspect", agents, options)
+  if (action === "install") refuseMissing(before, agents)
   const lines = changeLines(before, action)
   if (lines.length === 0) {
     const output: AgentsOutput = { ...before, result: "nothing_to_do" }
@@ -45,6 +46,17 @@ export async function changeAgents(
   const output = await ask(context, connection, action, agents, options)
   answer(context, output, () => agentsText(output))
   return output.agents.some(({ problem }) => problem !== null) ? EXIT_PARTLY : EXIT_DONE
+}
+
+/** @throws {AppError} agent_missing */
+function refuseMissing(before: AgentsOutput, asked: AgentWordsRequest["agents"]): void {
+  const isThere = (name: string): boolean =>
+    before.agents.some(({ agent, binary }) => agent === name && binary !== null)
+  const missing = asked.filter((name) => !isThere(name))
+  if (missing.length === 0) return
+  throw new AppError("agent_missing", `${missing.join(" and ")} is not installed on ${before.host}`, {
+    hint: "nothing was changed; install it there first",
+  })
 }
 
 async function ask(
