@@ -72,7 +72,8 @@ export function codexAgent(): Agent &
       const part = { version: installed?.version ?? "", schemaStamp: installed?.schemaStamp ?? "" }
       return await exportSessions(memory, scope, sink, known.sessions, part)
     },
-    import: async (request) => await importSessions(memory, request, (await detect(request.scope.env))?.version ?? ""),
+    import: async (request) =>
+      await importSessions(memory, request, (await detect(request.scope.env))?.version ?? "", locks),
     undoImport: async (scope, undoDirectory) => await undoImport(scope.env, undoDirectory),
     digests: async (scope, ids) => await digestsOf(memory, scope, ids),
     providers: configuredProviders,

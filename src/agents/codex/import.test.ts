@@ -229,6 +229,29 @@ test("with a fence a new session appears in the archive, marked, and counts as o
   expect((await take({ ...there, withArchived: true }, first)).sessions).toEqual(first.sessions)
 })
 
+test("a session that another process has open is not written to", async () => {
+  await writeRollout({ home: homeOf(here), n: 1, directory: here.topLevel, turns: 1 })
+  const first = await take(here)
+  await bring(there, first)
+  await addTurn(fileOf(there), { n: 1, directory: there.topLevel, turn: 7 })
+  const second = await take(there, first)
+  const lock = join(homeOf(here), "thread-writer-locks", `${ID}.lock`)
+  await mkdir(join(homeOf(here), "thread-writer-locks"))
+  const open = Bun.spawn(["flock", "-F", lock, "sh", "-c", "echo held; exec sleep 60"], { stdout: "pipe" })
+  try {
+    await open.stdout.getReader().read()
+    const before = await read(here)
+    expect(await bring(here, second, first)).toMatchObject([
+      { id: ID, outcome: "failed", reason: expect.stringContaining("open in codex") },
+    ])
+    expect(await read(here)).toBe(before)
+  } finally {
+    open.kill()
+    await open.exited
+  }
+  expect(await bring(here, second, first)).toMatchObject([{ id: ID, outcome: "moved" }])
+})
+
 test("what claims to be another session, or to lie elsewhere, is refused", async () => {
   await writeRollout({ home: homeOf(here), n: 1, directory: here.topLevel, turns: 1 })
   const first = await take(here)

@@ -1,6 +1,6 @@
 /** Bringing sessions into Codex's home: compared with what is here, written so that it can be taken back, read back. */
 import { dirname, join } from "node:path"
-import { toAppError } from "../../protocol/errors.ts"
+import { AppError, toAppError } from "../../protocol/errors.ts"
 import type { SessionEntry } from "../../protocol/manifest.ts"
 import type { ImportedSession, SessionImport, SessionImportRequest } from "../agent.ts"
 import { boundText, portableText, type Binding } from "../transcript/bound-text.ts"
@@ -19,6 +19,7 @@ import { titleOf } from "./listing.ts"
 import { addLines, nameLine, readNames } from "./names.ts"
 import { placesOf, readRolloutName, renamedRollout, type CodexPlaces } from "./places.ts"
 import { allRollouts, rolloutsOfScope, type Rollout } from "./rollouts.ts"
+import type { ThreadLocks } from "./thread-locks.ts"
 import { bindingOf, digestOf, layoutNow, type CodexMemory } from "./store.ts"
 import { openUndo, type UndoLog } from "../transcript/undo-steps.ts"
 import { copyTranscript, extendTranscript, placeTranscript, type Arriving } from "../transcript/writing.ts"
@@ -42,6 +43,7 @@ interface Context {
   readonly memory: CodexMemory
   readonly request: SessionImportRequest
   readonly installed: string
+  readonly locks: ThreadLocks
   readonly places: CodexPlaces
   readonly binding: Binding
   readonly names: ReadonlyMap<string, string>
@@ -56,6 +58,7 @@ export async function importSessions(
   memory: CodexMemory,
   request: SessionImportRequest,
   installed: string,
+  locks: ThreadLocks,
 ): Promise<SessionImport> {
   const { scope } = request
   const places = placesOf(scope.env)
@@ -65,6 +68,7 @@ export async function importSessions(
     memory,
     request,
     installed,
+    locks,
     places,
     binding: await bindingOf(scope, aliases),
     names: await readNames(places),
@@ -81,7 +85,7 @@ export async function importSessions(
   // A copy names the copies of its relatives, so all new ids are known before the first is written.
   const forks = new Map(plans.flatMap(({ entry, forkId }) => (forkId === null ? [] : [[entry.id, forkId] as const])))
   for (const plan of plans) {
-    outcomes.set(plan.entry.id, await attempt(plan.entry.id, async () => await write(context, plan, forks, undo)))
+    outcomes.set(plan.entry.id, await attempt(plan.entry.id, async () => await writeLocked(context, plan, forks, undo)))
   }
   const refused = await settle(context, plans, outcomes)
   const sessions = request.sessions.flatMap(({ id }) => outcomes.get(id) ?? [])
@@ -153,6 +157,26 @@ async function judge(context: Context, entry: SessionEntry): Promise<Plan | Impo
   if (!isNewer && parting.arriving !== "turns") return kept
   const forkId = isNewer ? null : forkedId(id, digest)
   return { entry, header, local: { rollout, layout, digest }, parting, forkId }
+}
+
+/** Writes while nobody else can: Codex's own lock of a session that is here is held meanwhile. */
+async function writeLocked(
+  context: Context,
+  plan: Plan,
+  forks: ReadonlyMap<string, string>,
+  undo: UndoLog,
+): Promise<ImportedSession> {
+  const { places, locks } = context
+  const { id } = plan.entry
+  if (plan.local === null || locks.isHeld(places, id)) return await write(context, plan, forks, undo)
+  if (!(await locks.hold(places, id))) {
+    throw new AppError("session_busy", "it is open in codex here", { hint: "leave it there, and try again" })
+  }
+  try {
+    return await write(context, plan, forks, undo)
+  } finally {
+    locks.release(places, id)
+  }
 }
 
 async function write(
