@@ -48,7 +48,7 @@ export async function importSessions(
   const { fence } = request
   const directories = await directoriesOf(db, request)
   const context = { db, layout, directories, destination, memory, fence: null }
-  const plans = judge(context, request, outcomes)
+  const plans = reading(db, () => judge(context, request, outcomes))
   if (plans.length > 0) {
     const file = join(await privateFolder(request.undoDirectory), "stage.db")
     await removeStage(file)
@@ -126,9 +126,19 @@ async function removeStage(file: string): Promise<void> {
   for (const end of ["", "-journal", "-wal", "-shm"]) await rm(`${file}${end}`, { force: true })
 }
 
+/** Runs `read` in one read transaction. */
+function reading<T>(db: Database, read: () => T): T {
+  db.run("BEGIN")
+  try {
+    return read()
+  } finally {
+    db.run("ROLLBACK")
+  }
+}
+
 /** Compares what arrives with what is here; answers what must be written, and puts the other outcomes down. */
 function judge(context: Context, request: SessionImportRequest, outcomes: Map<string, ImportedSession>): Plan[] {
-  const { db, layout } = context
+  const { db } = context
   const here = new Map(
     readSessions(
       db,
@@ -154,7 +164,7 @@ function judge(context: Context, request: SessionImportRequest, outcomes: Map<st
     }
     const stamp = sessionStamp(db, id)
     const binding = bindingOf(context, local)
-    const digest = context.memory.recall(db, layout, local, binding) ?? digestOf(db, layout, local, binding)
+    const digest = rememberedDigest(context, local, binding)
     const base = request.base.get(id)
     if (digest === entry.digest) outcomes.set(id, { id, outcome: "unchanged" })
     else if (base === entry.digest) {
@@ -165,6 +175,15 @@ function judge(context: Context, request: SessionImportRequest, outcomes: Map<st
     }
   }
   return plans
+}
+
+/** Digest of what is here; call it in a read transaction. */
+function rememberedDigest({ db, layout, memory }: Context, session: StoredSession, binding: Binding): string {
+  const known = memory.recall(db, layout, session, binding)
+  if (known !== null) return known
+  const digest = digestOf(db, layout, session, binding)
+  memory.remember(db, layout, session, binding, digest)
+  return digest
 }
 
 function bindingOf(context: Context, session: StoredSession): Binding {
@@ -273,13 +292,8 @@ function transact(context: Context, plan: Plan): boolean {
   }
   if (context.fence === null) writeTransaction(db, work)
   else writeOverFences(db, work, { ...context.fence, ids: idsOf(plan) })
-  db.run("BEGIN")
-  try {
-    // An opencode that went on with the session at once: what it added is not ours to judge.
-    return sessionStamp(db, id) !== written || verifies(context, id, digest)
-  } finally {
-    db.run("ROLLBACK")
-  }
+  // An opencode that went on with the session at once: what it added is not ours to judge.
+  return reading(db, () => sessionStamp(db, id) !== written || verifies(context, id, digest))
 }
 
 function onlySession(db: Database, id: string): StoredSession {
@@ -297,7 +311,10 @@ function verifies(context: Context, id: string, announced: string): boolean {
   const session = onlySession(db, id)
   const binding = bindingOf(context, session)
   const written = digestOf(db, layout, session, binding)
-  return written === announced || written === digestOf(db, layout, session, binding, "stage")
+  if (written !== announced && written !== digestOf(db, layout, session, binding, "stage")) return false
+  // The next hand-off needs no second look.
+  context.memory.remember(db, layout, session, binding, written)
+  return true
 }
 
 /** Why a session failed, without its contents: a parser's own text would show some. */
