@@ -33,7 +33,12 @@ export async function openTerminal(
   return {
     screen,
     async submit(text) {
-      await tmux("send-keys", "-l", text)
+      for (let tries = 1; ; tries += 1) {
+        await tmux("send-keys", "-l", text)
+        // An interface that is still starting swallows what is typed.
+        if (await shows(screen, text)) break
+        if (tries === 3) throw new Error(`what was typed is not on the screen:\n${await screen()}`)
+      }
       // Typed at once with the text, Enter would be part of a paste.
       await Bun.sleep(500)
       await tmux("send-keys", "Enter")
@@ -53,4 +58,15 @@ export async function openTerminal(
       await tmux("kill-server").catch(() => "")
     },
   }
+}
+
+/** Whether the end of a text comes to stand on the screen, wherever its lines break. */
+async function shows(screen: () => Promise<string>, text: string): Promise<boolean> {
+  const plain = (shown: string): string => shown.replaceAll(/[^A-Za-z0-9]/g, "")
+  const end = plain(text).slice(-12)
+  for (let waited = 0; waited < 4_000; waited += 200) {
+    await Bun.sleep(200)
+    if (plain(await screen()).includes(end)) return true
+  }
+  return false
 }

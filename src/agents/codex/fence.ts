@@ -8,10 +8,10 @@ import { isMissing, privateFolder } from "../../lib/files.ts"
 import { run } from "../../lib/process.ts"
 import { AppError } from "../../protocol/errors.ts"
 import type { FencedSession, Fencer, FenceReport, FenceRequest, FenceStrength } from "../agent.ts"
-import { markFenced } from "./fence-arrival.ts"
+import { forgetJournal, journalFence, markFenced, readJournal } from "./fence-arrival.ts"
 import { setPendingGoals } from "./goals.ts"
 import { programsIn } from "./in-use.ts"
-import { placesOf, type CodexPlaces } from "./places.ts"
+import { isThreadId, placesOf, type CodexPlaces } from "./places.ts"
 import { fencedIds, rolloutsOfScope, type Rollout, type RolloutMemory } from "./rollouts.ts"
 import { askServer } from "./stdio-server.ts"
 import type { ThreadLocks } from "./thread-locks.ts"
@@ -63,6 +63,11 @@ async function fence(
     rollouts.filter(({ id, tail }) => tail.isUnfinished && locks.isElsewhere(places, id)),
   )
   const still = rollouts.filter(({ id }) => !running.has(id))
+  if (still.length > 0)
+    await journalFence(
+      request,
+      still.map(({ id }) => id),
+    )
   await placeMarks(request, still)
   const open = still.filter(({ archived }) => archived === "no")
   for (const { id } of open) await markFenced(places, id)
@@ -135,15 +140,16 @@ async function lift(
   const { scope } = request
   const places = placesOf(scope.env)
   const marked = await fencedIds(places)
-  const mine = rollouts.filter(({ id }) => marked.has(id))
-  const parked = mine.filter(({ archived }) => archived === "fence")
-  const wasFenced = mine.length > 0 || rollouts.some(({ id }) => locks.isHeld(places, id))
-  for (const { id } of rollouts) locks.release(places, id)
+  const ids = new Set([...(await readJournal(request)), ...rollouts.map(({ id }) => id)].filter(isThreadId))
+  const parked = rollouts.filter(({ archived }) => archived === "fence")
+  const wasFenced = [...ids].some((id) => marked.has(id) || locks.isHeld(places, id))
+  for (const id of ids) locks.release(places, id)
   if (parked.length > 0) await unarchive(request, parked)
-  for (const { id } of mine) await rm(join(places.fenced, id), { force: true })
+  for (const id of ids) await rm(join(places.fenced, id), { force: true })
   await rmdir(places.fenced).catch(() => {})
-  for (const { id } of rollouts) await rm(join(request.marks, id), { force: true })
+  for (const id of ids) await rm(join(request.marks, id), { force: true })
   await setPendingGoals(request)
+  await forgetJournal(request)
   if (!wasFenced || (await programsIn(scope)).length === 0) return []
   return ["codex: in a window that has one of these conversations open, press Ctrl+C, then /resume"]
 }

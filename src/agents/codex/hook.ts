@@ -5,7 +5,7 @@
 import { join } from "node:path"
 import { z } from "zod"
 import { readTextIfExists } from "../../lib/files.ts"
-import { readRolloutName } from "./places.ts"
+import { isThreadId } from "./places.ts"
 
 const inputSchema = z.object({ session_id: z.string(), hook_event_name: z.string() })
 
@@ -16,8 +16,7 @@ export const HOOK_EVENTS = ["UserPromptSubmit"] as const
 export async function codexHook(args: readonly string[], input: string): Promise<string> {
   const [marks] = args
   const { session_id: id, hook_event_name: event } = inputSchema.parse(JSON.parse(input))
-  const isSession = readRolloutName(`rollout-2026-01-01T00-00-00-${id}.jsonl`) !== null
-  if (marks === undefined || !isSession || event !== "UserPromptSubmit") return ""
+  if (marks === undefined || !isThreadId(id) || event !== "UserPromptSubmit") return ""
   const words = await readTextIfExists(join(marks, id))
   if (words === null) return ""
   return JSON.stringify({ decision: "block", reason: words.trim() || "This session is on another host: decamp status" })

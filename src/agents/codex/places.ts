@@ -39,6 +39,11 @@ export function readRolloutName(name: string): { readonly id: string; readonly f
   return { id, folder: join(year, month, day) }
 }
 
+/** Whether it can be the id of a session: nothing else becomes part of a path. */
+export function isThreadId(id: string): boolean {
+  return readRolloutName(`rollout-2026-01-01T00-00-00-${id}.jsonl`) !== null
+}
+
 /** Name of the same rollout under another id. */
 export function renamedRollout(name: string, id: string): string {
   return name.replace(ROLLOUT, `rollout-$1-${id}.jsonl`)
