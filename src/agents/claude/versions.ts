@@ -37,7 +37,7 @@ export function compareVersions(
   const to = parseVersion(target.version)
   if (from === null || to === null) return unreadable(source.version, from === null, target.version)
   const both = `Claude Code is ${shown(from)} at the source and ${shown(to)} at the target`
-  if (from.major === to.major && from.minor === to.minor) {
+  if (from.major === to.major && from.minor === to.minor && compare(to, from) >= 0) {
     return { verdict: "go", notice: from.patch === to.patch ? null : `${both}: only the patch differs` }
   }
   const isTested = tested.some((pair) => pair.source === minorOf(from) && pair.target === minorOf(to))
@@ -45,7 +45,7 @@ export function compareVersions(
   const [behind, version] = compare(to, from) > 0 ? ["source", to] : ["target", from]
   return {
     verdict: "refuse",
-    message: `${both}, a pair that was not tested`,
+    message: compare(to, from) > 0 ? `${both}, a pair that was not tested` : `${both}, which is older`,
     hint: `on the ${behind}: npm install -g @anthropic-ai/claude-code@${shown(version)}; or move the code alone with --leave-sessions`,
   }
 }

@@ -26,6 +26,7 @@ test("a tested pair goes in its own direction and never to an older target", () 
     verdict: "refuse",
     hint: expect.stringContaining("on the target: npm install -g @openai/codex@0.169.0"),
   })
+  expect(compareVersions(source("0.169.2"), target("0.169.0"))).toMatchObject({ verdict: "refuse" })
   const back = [{ source: "0.169", target: "0.166" }]
   expect(compareVersions(source("0.169.0"), target("0.166.0"), back)).toMatchObject({ verdict: "refuse" })
 })
