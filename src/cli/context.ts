@@ -38,6 +38,13 @@ export function callerOf(
   return context.isJson ? { ...caller, busyWaitMs: SCRIPT_WAIT_MS } : caller
 }
 
+/** The environment of this shell, for an agent that is started as if it were typed here. */
+export function shellOf({ env }: Pick<Context, "env">): Record<string, string> {
+  const shell: Record<string, string> = {}
+  for (const [name, value] of Object.entries(env)) if (value !== undefined) shell[name] = value
+  return shell
+}
+
 /** Prints an answer: the document with `--json`, else its text. */
 export function answer(context: Context, document: object, text: () => string): void {
   const body = context.isJson ? JSON.stringify(document) : plainText(text())

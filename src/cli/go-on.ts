@@ -3,7 +3,7 @@ import { toAppError } from "../protocol/errors.ts"
 import type { MoveOutput } from "../protocol/output.ts"
 import { answerText } from "./answers.ts"
 import type { Connection } from "./connect.ts"
-import { callerOf, type Context } from "./context.ts"
+import { callerOf, shellOf, type Context } from "./context.ts"
 import { MoveFailure, runStream } from "./move.ts"
 import { oneLine } from "./render.ts"
 import { DEFAULT_PROMPT } from "./requests.ts"
@@ -66,7 +66,8 @@ async function goOnWith(
   const said = answerText(context)
   if (!context.isJson) context.say(`▸ ${oneLine(`${agent} ${session.title === "" ? id : session.title}`)} goes on:\n`)
   const target = { workspace: output.workspace.id, afterInterrupt: `its turn was told to end: decamp attach ${id}` }
-  const request = { ...callerOf(context, output.directory), workspace: output.workspace.id, id, text }
+  const caller = { ...callerOf(context, output.directory), shell: shellOf(context) }
+  const request = { ...caller, workspace: output.workspace.id, id, text }
   try {
     await runStream(context, connection, target, async (listener, signal) =>
       connection.local.send(request, said.listen(listener), signal),

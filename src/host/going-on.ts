@@ -29,8 +29,11 @@ export async function send(
   signal: AbortSignal,
 ): Promise<PromptAnswer> {
   const where = await whereaboutsOf(daemon, request, request.workspace)
-  const { id, text } = request
-  if (where.at === "here") return await promptIn(daemon, where, { id, text }, listener, signal)
+  const { id, text, shell = {} } = request
+  if (where.at === "here") {
+    const env = { ...shell, ...where.env }
+    return await promptIn(daemon, { repository: where.repository, env }, { id, text }, listener, signal)
+  }
   const { workspace, ownerName } = where.view
   listener({ type: "notice", text: `${workspace.name} is on ${ownerName}: asking there` })
   return await userGateway(daemon).promptSession(workspace.id, { id, text }, listener, signal)

@@ -86,7 +86,12 @@ export const agentWordsAnswerSchema = z.object({ agents: z.array(agentWordsSchem
 
 const named = { workspace: z.string().nullable() }
 
-export const sendRequestSchema = callerSchema.extend({ ...named, ...promptRequestSchema.shape })
+export const sendRequestSchema = callerSchema.extend({
+  ...named,
+  ...promptRequestSchema.shape,
+  /** The caller's whole environment, for an agent that is prompted here as if it were typed: keys may be in it. Never kept or sent on. */
+  shell: z.record(z.string(), z.string()).optional(),
+})
 export type SendRequest = z.infer<typeof sendRequestSchema>
 export const localAttachRequestSchema = callerSchema.extend({ ...named, ...attachRequestSchema.shape })
 export type LocalAttachRequest = z.infer<typeof localAttachRequestSchema>

@@ -5,7 +5,7 @@ import type { SendOutput } from "../../protocol/output.ts"
 import { OUTPUT_SCHEMA } from "../../protocol/version.ts"
 import { answerText } from "../answers.ts"
 import { connect } from "../connect.ts"
-import { answer, callerOf, type Context } from "../context.ts"
+import { answer, callerOf, shellOf, type Context } from "../context.ts"
 import { EXIT_DONE } from "../exit.ts"
 import { runStream } from "../move.ts"
 
@@ -31,7 +31,11 @@ export async function send(
   }
   try {
     const { result } = await runStream(context, connection, target, async (listener, signal) =>
-      connection.local.send({ ...callerOf(context, options.dir), workspace, id, text }, said.listen(listener), signal),
+      connection.local.send(
+        { ...callerOf(context, options.dir), workspace, id, text, shell: shellOf(context) },
+        said.listen(listener),
+        signal,
+      ),
     )
     said.end()
     const output: SendOutput = { schema: OUTPUT_SCHEMA, result: "done", ...result, ...said.kept() }
