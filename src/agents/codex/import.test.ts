@@ -1,6 +1,6 @@
 /** Sessions between two homes of Codex, made without Codex: what stays byte for byte, what is a fork, what is refused. */
 import { afterEach, beforeEach, expect, test } from "bun:test"
-import { appendFile, mkdir, mkdtemp, readdir, readFile, realpath, rm, stat, writeFile } from "node:fs/promises"
+import { appendFile, mkdir, mkdtemp, readdir, readFile, realpath, rename, rm, stat, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { addSettings, addTurn, rolloutPath, threadId, writeRollout } from "../../../test/support/codex-rollouts.ts"
@@ -227,6 +227,36 @@ test("with a fence a new session appears in the archive, marked, and counts as o
   expect(await readdir(homeOf(there))).not.toContain("sessions")
   expect((await agent.sessions(there)).map(({ id }) => id)).toEqual([ID])
   expect((await take({ ...there, withArchived: true }, first)).sessions).toEqual(first.sessions)
+})
+
+test("an import is taken back also when Codex has moved what it wrote into its archive, or out of it", async () => {
+  await writeRollout({ home: homeOf(here), n: 1, directory: here.topLevel, turns: 1 })
+  const first = await take(here)
+  await bring(there, first)
+  await mkdir(join(homeOf(there), "archived_sessions"))
+  await rename(fileOf(there), fileOf(there, 1, true))
+  await undoLast(there)
+  expect(await readdir(join(homeOf(there), "archived_sessions"))).toEqual([])
+  await bring(there, first)
+  const before = await read(there)
+  await addTurn(fileOf(here), { n: 1, directory: here.topLevel, turn: 7 })
+  await bring(there, await take(here, first), first)
+  await rename(fileOf(there), fileOf(there, 1, true))
+  await undoLast(there)
+  expect(await readFile(fileOf(there, 1, true), "utf8")).toBe(before)
+})
+
+test("with a fence the copy of a session that both sides went on with is fenced too", async () => {
+  await writeRollout({ home: homeOf(here), n: 1, directory: here.topLevel, turns: 1 })
+  const first = await take(here)
+  await bring(there, first)
+  await addTurn(fileOf(there), { n: 1, directory: there.topLevel, turn: 7 })
+  await addTurn(fileOf(here), { n: 1, directory: here.topLevel, turn: 8 })
+  const fence = { scope: there, folder: join(folder, "fence"), marks: join(folder, "marks"), words: "", hook: [] }
+  const [forked] = await bring(there, await take(here, first), first, fence)
+  const forkId = forked?.forkId ?? ""
+  expect(await readdir(join(homeOf(there), "decamp-fenced"))).toEqual([forkId])
+  expect(await readdir(join(homeOf(there), "archived_sessions"))).toEqual([expect.stringContaining(forkId)])
 })
 
 test("a session that another process has open is not written to", async () => {

@@ -1,4 +1,5 @@
 /** Bringing sessions into Codex's home: compared with what is here, written so that it can be taken back, read back. */
+import { mkdir } from "node:fs/promises"
 import { dirname, join } from "node:path"
 import { AppError, toAppError } from "../../protocol/errors.ts"
 import type { SessionEntry } from "../../protocol/manifest.ts"
@@ -250,8 +251,13 @@ async function keepFork(
   undo: UndoLog,
 ): Promise<void> {
   const { rollout, layout } = local
-  const to = join(dirname(rollout.path), renamedRollout(rollout.name, forkId))
-  if (rollout.archived === "fence") await markFenced(context.places, forkId)
+  const { fence } = context.request
+  // With a fence the copy arrives like everything else; without one it lies where the session does.
+  const folder = fence === undefined ? dirname(rollout.path) : context.places.archived
+  const to = join(folder, renamedRollout(rollout.name, forkId))
+  if (fence !== undefined) await recordArrival(fence, forkId)
+  else if (rollout.archived === "fence") await markFenced(context.places, forkId)
+  await mkdir(folder, { recursive: true, mode: 0o700 })
   await copyTranscript({ path: rollout.path, layout }, to, (lines) => renameIds(lines, forks), undo)
   const title = forkedName(titleOf(rollout, context.names))
   const line = nameLine(forkId, title, rollout.tail.lastAtMs)

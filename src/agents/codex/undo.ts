@@ -1,10 +1,12 @@
 /** Taking an import back: what Codex's home has beside rollouts. */
+import { stat } from "node:fs/promises"
+import { basename, join } from "node:path"
 import { z } from "zod"
 import type { AgentEnvironment } from "../agent.ts"
 import { applyUndo } from "../transcript/undo-steps.ts"
 import { indexRowSchema, writeRow } from "./index-row.ts"
 import { removeLines } from "./names.ts"
-import { placesOf } from "./places.ts"
+import { placesOf, readRolloutName, type CodexPlaces } from "./places.ts"
 
 const stepSchema = z.discriminatedUnion("of", [
   z.object({ of: z.literal("names"), lines: z.array(z.string()) }),
@@ -20,5 +22,23 @@ export async function undoImport(env: AgentEnvironment, undoDirectory: string): 
     if (step.of === "names") await removeLines(places, new Set(step.lines))
     else await writeRow(places, step.id, step.before)
   }
-  await applyUndo({ env, agent: "codex", takeBack }, undoDirectory)
+  await applyUndo(
+    { env, agent: "codex", takeBack, locate: async (path) => await whereNow(places, path) },
+    undoDirectory,
+  )
+}
+
+/** A rollout goes into the archive and out of it without an import's doing. */
+async function whereNow(places: CodexPlaces, path: string): Promise<string> {
+  const name = basename(path)
+  const named = readRolloutName(name)
+  if (named === null) return path
+  for (const each of [path, join(places.archived, name), join(places.sessions, named.folder, name)]) {
+    const isThere = await stat(each).then(
+      () => true,
+      () => false,
+    )
+    if (isThere) return each
+  }
+  return path
 }

@@ -74,6 +74,8 @@ export async function saveTail(path: string, offset: number, to: string): Promis
 export interface UndoOwner {
   readonly env: AgentEnvironment
   readonly agent: AgentName
+  /** Where a file is now that the import wrote at a path; absent: nobody moves files. */
+  readonly locate?: (path: string) => Promise<string>
   /** Takes back a step of the agent's own. */
   readonly takeBack: (step: unknown) => Promise<void>
 }
@@ -91,26 +93,28 @@ export async function applyUndo(owner: UndoOwner, undoDirectory: string): Promis
 }
 
 async function takeBack(owner: UndoOwner, step: UndoStep): Promise<void> {
-  if (step.do === "add") return await rm(step.path, { force: true })
   if (step.do === "own") return await owner.takeBack(step.step)
   if (step.do === "carried") return await writeCarried({ env: owner.env, agent: owner.agent, id: step.id }, step.before)
+  const path = owner.locate === undefined ? step.path : await owner.locate(step.path)
+  if (step.do === "add") return await rm(path, { force: true })
   if (!(await exists(step.saved))) return
+  const at = new Date(step.mtimeMs)
   if (step.do === "replace") {
-    const temporary = `${step.path}.decamp.tmp`
+    const temporary = `${path}.decamp.tmp`
     await copyFile(step.saved, temporary)
-    await utimes(temporary, new Date(step.mtimeMs), new Date(step.mtimeMs))
-    return await rename(temporary, step.path)
+    await utimes(temporary, at, at)
+    return await rename(temporary, path)
   }
-  if (!(await exists(step.path))) return
-  await truncate(step.path, step.offset)
-  const to = await open(step.path, "a")
+  if (!(await exists(path))) return
+  await truncate(path, step.offset)
+  const to = await open(path, "a")
   try {
     for await (const piece of createReadStream(step.saved)) await to.writeFile(piece)
     await to.sync()
   } finally {
     await to.close()
   }
-  await utimes(step.path, new Date(step.mtimeMs), new Date(step.mtimeMs))
+  await utimes(path, at, at)
 }
 
 async function exists(path: string): Promise<boolean> {
