@@ -1,6 +1,7 @@
 /** Wires the host daemon: of the user's own machine (user socket), or of a host that a gateway can call. */
 import { hostname } from "node:os"
 import { join } from "node:path"
+import { claudeAgent } from "../agents/claude/agent.ts"
 import { codexAgent } from "../agents/codex/agent.ts"
 import { opencodeAgent } from "../agents/opencode/agent.ts"
 import { hostApi, userApi, type HostApi, type UserApi } from "../client/gateway-client.ts"
@@ -253,7 +254,7 @@ function assemble(parts: Parts): Daemon & { identity: { name: string } } {
   return {
     store,
     identity,
-    agents: agentRegistry([opencodeAgent(), codexAgent()]),
+    agents: agentRegistry([opencodeAgent(), claudeAgent(), codexAgent()]),
     gateway: parts.gateway,
     user: parts.user,
     facts: { canBeCalled: parts.workFolder !== null, incarnation: identity.incarnation },

@@ -39,9 +39,12 @@ export async function openTerminal(
         if (await shows(screen, text)) break
         if (tries === 3) throw new Error(`what was typed is not on the screen:\n${await screen()}`)
       }
-      // Typed at once with the text, Enter would be part of a paste.
+      // Typed at once with the text, Enter would be part of a paste, and some interfaces take theirs for one for a while.
       await Bun.sleep(500)
+      const before = await screen()
       await tmux("send-keys", "Enter")
+      await Bun.sleep(1_500)
+      if ((await screen()) === before) await tmux("send-keys", "Enter")
     },
     keys: async (...names) => void (await tmux("send-keys", ...names)),
     async until(pattern, timeoutMs = 30_000) {
