@@ -79,3 +79,32 @@ test("nothing is remembered of a session that was just written to, or whose time
     expect(memory.recall(db, layoutOf(db), { id }, binding)).toBe(isKnown ? "d" : null)
   }
 })
+
+test("what sessions name is read once, and again when one has changed, also where it is too fresh to remember", () => {
+  const at = 1_000_000
+  const memory = newDigestMemory(() => at)
+  const other = addSession(file, { n: 2, directory: "/w", turns: 1 })
+  const read: string[][] = []
+  const look = (): string[] =>
+    memory
+      .names(db, [other, id], (ids) => {
+        read.push([...ids])
+        return {
+          trees: ids.map((session) => ({ tree: `${session} ${read.length}`, session, part: null, isNeeded: false })),
+          outputs: [],
+        }
+      })
+      .trees.map(({ tree }) => tree)
+  for (const each of [id, other]) memory.remember(db, layoutOf(db), { id: each }, binding, "d")
+  const first = [`${id} 1`, `${other} 1`]
+  expect([look(), look()]).toEqual([first, first])
+  db.run(`UPDATE part SET time_updated = ${at} WHERE session_id = '${other}'`)
+  for (const each of [id, other]) {
+    if (memory.recall(db, layoutOf(db), { id: each }, binding) === null) {
+      memory.remember(db, layoutOf(db), { id: each }, binding, "e")
+    }
+  }
+  expect(look()).toEqual([`${id} 1`, `${other} 2`])
+  expect(look()).toEqual([`${id} 1`, `${other} 3`])
+  expect(read).toEqual([[other, id], [other], [other]])
+})

@@ -14,17 +14,36 @@
 import type { Database } from "bun:sqlite"
 import { createHash } from "node:crypto"
 import type { Binding } from "./binding.ts"
+import type { NamedTree } from "./snapshot-trees.ts"
 import { keyOf, type StoreLayout } from "./store.ts"
+import type { NamedOutput } from "./tool-outputs.ts"
 
 /** A write in the same millisecond as an earlier one is later than the capture between them by less than this, ms. */
 const SETTLED_MS = 2_000
 const MAX_REMEMBERED = 10_000
+
+/** What one session names outside its records. */
+export interface SessionNames {
+  readonly trees: readonly NamedTree[]
+  readonly outputs: readonly NamedOutput[]
+}
 
 export interface DigestMemory {
   /** The digest of a session that has not changed since it was remembered; null: it has to be read. */
   recall(db: Database, layout: StoreLayout, session: { readonly id: string }, binding: Binding): string | null
   /** Remembers what was read in the read transaction that is still open. */
   remember(db: Database, layout: StoreLayout, session: { readonly id: string }, binding: Binding, digest: string): void
+  /**
+   * What sessions name, by id; `read` is asked about those of which it is not known. Each must have been recalled or remembered in
+   * the read transaction that is still open: what either found to be out of date is forgotten.
+   */
+  names(db: Database, ids: readonly string[], read: (ids: readonly string[]) => SessionNames): SessionNames
+}
+
+interface Remembered {
+  readonly stamp: string
+  readonly digest: string
+  names: SessionNames | null
 }
 
 interface Stamp {
@@ -34,19 +53,37 @@ interface Stamp {
 }
 
 export function newDigestMemory(now: () => number = Date.now): DigestMemory {
-  const remembered = new Map<string, { readonly stamp: string; readonly digest: string }>()
+  const remembered = new Map<string, Remembered>()
   const keyFor = (db: Database, id: string): string => `${db.filename}\n${id}`
   return {
     recall(db, layout, { id }, binding) {
       const known = remembered.get(keyFor(db, id))
-      if (known === undefined || known.stamp !== stampOf(db, layout, id, binding)?.text) return null
-      return known.digest
+      if (known === undefined) return null
+      if (known.stamp === stampOf(db, layout, id, binding)?.text) return known.digest
+      remembered.delete(keyFor(db, id))
+      return null
     },
     remember(db, layout, { id }, binding, digest) {
+      remembered.delete(keyFor(db, id))
       const stamp = stampOf(db, layout, id, binding)
       if (stamp === null || stamp.newestMs > now() - SETTLED_MS) return
       if (remembered.size >= MAX_REMEMBERED) remembered.clear()
-      remembered.set(keyFor(db, id), { stamp: stamp.text, digest })
+      remembered.set(keyFor(db, id), { stamp: stamp.text, digest, names: null })
+    },
+    names(db, ids, read) {
+      const [trees, outputs]: [NamedTree[], NamedOutput[]] = [[], []]
+      const unread = ids.filter((id) => (remembered.get(keyFor(db, id))?.names ?? null) === null)
+      const fresh = unread.length === 0 ? { trees: [], outputs: [] } : read(unread)
+      const treesOf = Map.groupBy(fresh.trees, ({ session }) => session)
+      const outputsOf = Map.groupBy(fresh.outputs, ({ session }) => session)
+      for (const id of ids.toSorted()) {
+        const known = remembered.get(keyFor(db, id))
+        const names = known?.names ?? { trees: treesOf.get(id) ?? [], outputs: outputsOf.get(id) ?? [] }
+        if (known !== undefined) known.names = names
+        trees.push(...names.trees)
+        outputs.push(...names.outputs)
+      }
+      return { trees, outputs }
     },
   }
 }

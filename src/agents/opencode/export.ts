@@ -69,8 +69,10 @@ export async function exportSessions(
       sessions: sessions.flatMap(({ id }) => entries.get(id) ?? []),
       skipped: [...broken].map(([id, reason]) => ({ id, reason })),
       notTravelling: [...archived, ...leftBehind(db, layout, sessions)],
-      outputs: namedOutputs(db, [...entries.keys()], toolOutput),
-      trees: namedTrees(db, [...entries.keys()]),
+      ...memory.names(db, [...entries.keys()], (ids) => ({
+        outputs: namedOutputs(db, ids, toolOutput),
+        trees: namedTrees(db, ids),
+      })),
     }
   } finally {
     db.run("ROLLBACK")
