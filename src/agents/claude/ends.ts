@@ -12,6 +12,8 @@ export interface TranscriptEnds {
   readonly createdAtMs: number
   /** Time of the last line that tells. */
   readonly lastAtMs: number
+  /** Name of its plan's file, without the ending; "" when it made none. */
+  readonly slug: string
   /** Newest version that the last lines name. */
   readonly version: string
   /** The last turn has no end. */
@@ -25,6 +27,7 @@ const lineSchema = z.object({
   timestamp: z.string().optional(),
   cwd: z.string().optional(),
   version: z.string().optional(),
+  slug: z.string().optional(),
   isSidechain: z.boolean().optional(),
   isMeta: z.boolean().optional(),
   subtype: z.string().optional(),
@@ -38,7 +41,7 @@ type Line = z.infer<typeof lineSchema>
 
 const HEAD_BYTES = 64 * 1024
 const TAIL_BYTES = 64 * 1024
-const MAX_BYTES = 8 * 1024 * 1024
+const MAX_BYTES = 32 * 1024 * 1024
 const TITLE_CHARACTERS = 120
 
 /** Reads both ends. */
@@ -61,6 +64,7 @@ export async function readEnds(path: string): Promise<TranscriptEnds> {
       title: named ?? made?.aiTitle ?? made?.summary ?? firstPrompt(head),
       createdAtMs: timeOf(head.find(({ timestamp }) => timestamp !== undefined)),
       lastAtMs: timeOf(tail.findLast(({ timestamp }) => timestamp !== undefined)),
+      slug: tail.findLast(({ slug }) => slug !== undefined)?.slug ?? "",
       version: tail.findLast(({ version }) => version !== undefined)?.version ?? "",
       isUnfinished: last !== undefined && isOpen(last),
       hasMessages: messages.length > 0 || head.some(({ type }) => type === "user"),
@@ -70,7 +74,7 @@ export async function readEnds(path: string): Promise<TranscriptEnds> {
   }
 }
 
-/** Lines up to the first prompt, in windows that grow to 8 MiB. */
+/** Lines up to the first prompt, in windows that grow to 4 MiB. */
 async function headLines(file: FileHandle, size: number): Promise<Line[]> {
   for (let length = HEAD_BYTES; ; length *= 4) {
     const text = (await bytesAt(file, 0, Math.min(size, length))).toString("utf8")

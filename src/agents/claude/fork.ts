@@ -5,7 +5,7 @@ import { dirname, join } from "node:path"
 import { AppError } from "../../protocol/errors.ts"
 import { copyTranscript } from "../transcript/writing.ts"
 import type { UndoLog } from "../transcript/undo-steps.ts"
-import { pathOf, TRANSCRIPT, type SessionPlace } from "./pieces.ts"
+import { pathOf, planOf, TRANSCRIPT, type SessionPlace } from "./pieces.ts"
 import type { LaidPiece } from "./store.ts"
 
 /** Id of the copy, repeatable: a random UUID's form. */
@@ -20,11 +20,16 @@ export async function copySession(
   forkId: string,
   undo: UndoLog,
 ): Promise<void> {
-  const { id, places, transcript } = from.place
-  const to: SessionPlace = { id: forkId, places, transcript: join(dirname(transcript), `${forkId}.jsonl`) }
-  const rename = (text: string): string => text.replaceAll(id, forkId)
+  const { id, transcript, slug } = from.place
+  const to: SessionPlace = { ...from.place, id: forkId, transcript: join(dirname(transcript), `${forkId}.jsonl`) }
+  const hasPlan = from.pieces.some(({ name }) => name === planOf(slug))
+  const forkSlug = `${slug}-${forkId.slice(0, 8)}`
+  const rename = (text: string): string => {
+    const renamed = text.replaceAll(id, forkId)
+    return hasPlan ? renamed.replaceAll(slug, forkSlug) : renamed
+  }
   for (const piece of from.pieces.toReversed()) {
-    const path = pathOf(to, piece.name)
+    const path = pathOf(to, piece.name === planOf(slug) ? planOf(forkSlug) : piece.name)
     if (path === null) throw new AppError("internal", `${piece.name} of session ${id} has no place`)
     await mkdir(dirname(path), { recursive: true, mode: 0o700 })
     if (piece.layout !== null) await copyTranscript({ path: piece.path, layout: piece.layout }, path, rename, undo)

@@ -19,15 +19,26 @@ const TYPES: ReadonlySet<string> = new Set([
 ])
 const SUBTYPES: ReadonlySet<string | undefined> = new Set(["informational"])
 
-const lineSchema = z.object({ type: z.string(), subtype: z.string().optional() })
+const lineSchema = z.object({
+  type: z.string(),
+  subtype: z.string().optional(),
+  message: z.object({ model: z.string().optional() }).optional(),
+  isApiErrorMessage: z.boolean().optional(),
+})
 
 /** Whether a line says nothing that belongs to the conversation. A line that can't be read says something. */
 export function isHousekeeping(text: string): boolean {
   try {
     const line = lineSchema.safeParse(JSON.parse(text)).data
     if (line === undefined) return false
+    if (line.type === "assistant") return isFiller(line)
     return TYPES.has(line.type) || (line.type === "system" && SUBTYPES.has(line.subtype))
   } catch {
     return false
   }
+}
+
+/** "No response requested.": put behind a turn that was killed, as soon as the session is opened, also when its next prompt is blocked. */
+function isFiller({ message, isApiErrorMessage }: z.infer<typeof lineSchema>): boolean {
+  return message?.model === "<synthetic>" && isApiErrorMessage !== true
 }

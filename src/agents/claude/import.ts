@@ -40,6 +40,8 @@ interface Context {
   readonly request: SessionImportRequest
   readonly installed: string
   readonly aliases: readonly string[]
+  /** Sessions of the scope by their ids. */
+  readonly here: ReadonlyMap<string, Transcript>
 }
 
 /**
@@ -52,8 +54,9 @@ export async function importSessions(
   installed: string,
 ): Promise<SessionImport> {
   const { scope } = request
-  const { aliases } = await transcriptsOfScope(placesOf(scope.env), memory.transcripts, scope)
-  const context = { memory, request, installed, aliases }
+  const { aliases, transcripts } = await transcriptsOfScope(placesOf(scope.env), memory.transcripts, scope)
+  const here = new Map(transcripts.map((transcript) => [transcript.id, transcript]))
+  const context = { memory, request, installed, aliases, here }
   const undo = await openUndo(request.undoDirectory)
   const sessions: ImportedSession[] = []
   for (const entry of request.sessions) {
@@ -82,9 +85,11 @@ async function judge(context: Context, entry: SessionEntry): Promise<Plan | Impo
   }
   const places = placesOf(scope.env)
   const project = projectName(join(scope.topLevel, entry.directory))
-  const place = { places, id, transcript: join(places.projects, project, `${id}.jsonl`) }
+  // Where it lies already it stays: the folder of a directory that has two spellings may be named after either.
+  const path = context.here.get(id)?.path ?? join(places.projects, project, `${id}.jsonl`)
   const rules = rulesOf(await bindingOf(scope, aliases, entry.directory))
-  const transcript = await transcriptAt(place.transcript, memory.transcripts)
+  const transcript = await transcriptAt(path, memory.transcripts)
+  const place = { places, id, transcript: path, slug: transcript?.ends.slug ?? "" }
   const base = { entry, place, rules, isReplaced: false, forkId: null }
   if (transcript === null) {
     const pieces = await readArriving(source, entry)
@@ -126,6 +131,8 @@ async function partingOf(
 async function write(context: Context, plan: Plan, undo: UndoLog): Promise<ImportedSession> {
   const { fence } = context.request
   const unmark = fence === undefined ? null : await markArrival(fence, plan.entry.id, undo)
+  // What was here and is kept beside what arrives is held just as that is.
+  if (fence !== undefined && plan.forkId !== null) await markArrival(fence, plan.forkId, undo)
   try {
     return await writePieces(context, plan, undo)
   } catch (error) {

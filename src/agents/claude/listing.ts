@@ -3,7 +3,7 @@ import type { AgentScope, AgentSession, SessionState } from "../agent.ts"
 import { liveSessions, type LiveSession } from "./in-use.ts"
 import { placesOf } from "./places.ts"
 import { bindingOf, layOut, placeOf, relativeDirectory, type ClaudeMemory } from "./store.ts"
-import { allTranscripts, transcriptsOfScope, type Transcript } from "./transcripts.ts"
+import { transcriptsNamed, transcriptsOfScope, type Transcript } from "./transcripts.ts"
 
 /** Claude Code has one model provider, however it is reached. */
 export const PROVIDER = "anthropic"
@@ -51,8 +51,7 @@ export async function digestsOf(
   const wanted = new Set(ids)
   const { aliases } = await transcriptsOfScope(places, memory.transcripts, scope)
   const digests = new Map<string, string>()
-  for (const transcript of await allTranscripts(places, memory.transcripts)) {
-    if (!wanted.has(transcript.id)) continue
+  for (const transcript of await transcriptsNamed(places, memory.transcripts, wanted)) {
     const binding = await bindingOf(scope, aliases, relativeDirectory(scope, aliases, transcript.directory))
     digests.set(transcript.id, (await layOut(memory, scope, placeOf(scope, transcript), binding)).digest)
   }

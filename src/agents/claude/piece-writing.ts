@@ -1,7 +1,7 @@
 /** Writing the files of a session: lines are added to what is there, other files are replaced whole. */
-import { copyFile, mkdir, open, rename, rm, utimes } from "node:fs/promises"
+import { copyFile, mkdir, open, rename, rm, stat, utimes } from "node:fs/promises"
 import { dirname } from "node:path"
-import { syncFolder } from "../../lib/files.ts"
+import { isMissing, syncFolder } from "../../lib/files.ts"
 import { AppError } from "../../protocol/errors.ts"
 import type { BlobSource } from "../../protocol/blob.ts"
 import type { AgentScope } from "../agent.ts"
@@ -23,7 +23,7 @@ interface Target {
   readonly updatedAtMs: number
 }
 
-/** A todo list is small; anything larger is none. */
+/** A todo list or a plan is small; anything larger is none. */
 const TEXT_MAX_BYTES = 16 * 1024 * 1024
 
 /** Makes one file here what arrives. @throws {AppError} damaged_data */
@@ -103,12 +103,23 @@ async function replaceFile(
     } finally {
       await file.close()
     }
-    if (here === null) await undo.note({ do: "add", path })
-    else await keepForUndo(path, here.mtimeMs, undo)
+    const before = here?.mtimeMs ?? (await mtimeOf(path))
+    if (before === null) await undo.note({ do: "add", path })
+    else await keepForUndo(path, before, undo)
     await rename(temporary, path)
     await syncFolder(dirname(path))
   } finally {
     await rm(temporary, { force: true })
+  }
+}
+
+/** A file may be there that the session here does not name: a plan, or what is left of a session that was removed. */
+async function mtimeOf(path: string): Promise<number | null> {
+  try {
+    return (await stat(path)).mtimeMs
+  } catch (error) {
+    if (isMissing(error)) return null
+    throw error
   }
 }
 
@@ -117,7 +128,7 @@ async function readText(source: BlobSource, blob: ArrivingPiece["blobs"][number]
   let size = 0
   for await (const piece of source.open(blob)) {
     size += piece.byteLength
-    if (size > TEXT_MAX_BYTES) throw new AppError("damaged_data", "a todo list has more than 16 MiB")
+    if (size > TEXT_MAX_BYTES) throw new AppError("damaged_data", "a todo list or plan has more than 16 MiB")
     pieces.push(piece)
   }
   return decode(Buffer.concat(pieces))

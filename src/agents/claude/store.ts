@@ -63,8 +63,8 @@ export async function bindingOf(scope: AgentScope, aliases: readonly string[], d
 }
 
 /** Where a session's pieces lie. */
-export function placeOf(scope: AgentScope, { id, path }: Pick<Transcript, "id" | "path">): SessionPlace {
-  return { places: placesOf(scope.env), id, transcript: path }
+export function placeOf(scope: AgentScope, { id, path, ends }: Transcript): SessionPlace {
+  return { places: placesOf(scope.env), id, transcript: path, slug: ends.slug }
 }
 
 /** Under which a file of lines is remembered when it has arrived. */

@@ -4,7 +4,7 @@ import { basename, dirname, join } from "node:path"
 import { isMissing } from "../../lib/files.ts"
 import type { AgentScope } from "../agent.ts"
 import { readEnds, type TranscriptEnds } from "./ends.ts"
-import { isSessionId, projectName, type ClaudePlaces } from "./places.ts"
+import { isSessionId, mayBeBelow, projectName, type ClaudePlaces } from "./places.ts"
 
 export interface Transcript {
   readonly id: string
@@ -24,13 +24,34 @@ export type TranscriptMemory = Map<string, Remembered>
 
 const WORKERS = 16
 
-/** Every session of this home, newest first; of an id that lies in two folders, the one that was written to last. */
-export async function allTranscripts(places: ClaudePlaces, memory: TranscriptMemory): Promise<readonly Transcript[]> {
+/** Which files are looked at: all sessions of a home may be many. */
+type Choice = (project: string, paths: readonly string[]) => readonly string[] | Promise<readonly string[]>
+
+/** Named sessions of this home, wherever their directory is. */
+export async function transcriptsNamed(
+  places: ClaudePlaces,
+  memory: TranscriptMemory,
+  ids: ReadonlySet<string>,
+): Promise<readonly Transcript[]> {
+  return await chosenTranscripts(places, memory, (_, paths) =>
+    paths.filter((path) => ids.has(basename(path, ".jsonl"))),
+  )
+}
+
+/** The chosen sessions, newest first; of an id that lies in two folders, the one that was written to last. */
+async function chosenTranscripts(
+  places: ClaudePlaces,
+  memory: TranscriptMemory,
+  choose: Choice,
+): Promise<readonly Transcript[]> {
   const paths: string[] = []
+  const there = new Set<string>()
   for (const project of await namesIn(places.projects)) {
-    for (const name of await namesIn(join(places.projects, project))) {
-      if (name.endsWith(".jsonl") && isSessionId(name.slice(0, -6))) paths.push(join(places.projects, project, name))
-    }
+    const folder = join(places.projects, project)
+    const names = (await namesIn(folder)).filter((name) => name.endsWith(".jsonl") && isSessionId(name.slice(0, -6)))
+    const all = names.map((name) => join(folder, name))
+    for (const path of all) there.add(path)
+    paths.push(...(await choose(project, all)))
   }
   const found: Transcript[] = []
   let next = 0
@@ -41,7 +62,6 @@ export async function allTranscripts(places: ClaudePlaces, memory: TranscriptMem
     }
   }
   await Promise.all(Array.from({ length: WORKERS }, worker))
-  const there = new Set(paths)
   for (const path of memory.keys()) if (!there.has(path)) memory.delete(path)
   const sorted = found.toSorted((a, b) => b.ends.lastAtMs - a.ends.lastAtMs || b.mtimeMs - a.mtimeMs)
   const seen = new Set<string>()
@@ -92,11 +112,20 @@ export async function transcriptsOfScope(
   memory: TranscriptMemory,
   scope: AgentScope,
 ): Promise<ScopedTranscripts> {
-  const all = await allTranscripts(places, memory)
   const reals = new Map<string, string>()
-  for (const directory of new Set(all.map((each) => each.directory))) {
-    reals.set(directory, directory === "" ? "" : await realDirectory(directory))
+  const realOf = async (directory: string): Promise<string> => {
+    const real = reals.get(directory) ?? (directory === "" ? "" : await realDirectory(directory))
+    reals.set(directory, real)
+    return real
   }
+  // A folder with another name is that of another directory, or of another spelling of ours: one session tells.
+  const choose: Choice = async (project, paths) => {
+    if (mayBeBelow(project, scope.topLevel)) return paths
+    const first = await firstOf(paths, memory)
+    return first !== null && isInScope(await realOf(first.directory), scope) ? paths : []
+  }
+  const all = await chosenTranscripts(places, memory, choose)
+  for (const { directory } of all) await realOf(directory)
   const transcripts = all.filter(({ directory }) => isInScope(reals.get(directory) ?? "", scope))
   const aliases = new Set<string>()
   for (const { directory } of transcripts) {
@@ -105,6 +134,14 @@ export async function transcriptsOfScope(
     if (real !== directory && directory.endsWith(rest)) aliases.add(directory.slice(0, directory.length - rest.length))
   }
   return { transcripts, aliases: [...aliases].filter((alias) => alias.length > 1) }
+}
+
+async function firstOf(paths: readonly string[], memory: TranscriptMemory): Promise<Transcript | null> {
+  for (const path of paths) {
+    const transcript = await transcriptAt(path, memory)
+    if (transcript !== null) return transcript
+  }
+  return null
 }
 
 function isInScope(real: string, scope: AgentScope): boolean {

@@ -106,12 +106,16 @@ const NAME = /[\p{L}\p{N}_\-~+@%$]/u
 /** After one of these a slash goes on with a path; after the sign of a diff's line it begins one. */
 const BEFORE = /[\p{L}\p{N}_.~]/u
 
+/** A terminal's colour, as JSON writes it. */
+const COLOUR = /\\u001b\[[\d;]*m$/i
+
 /** Whether a path can begin here: after `/private` or `x` it can't, after `file://` and after an escaped line break it can. */
 function beginsPath(text: string, at: number): boolean {
   const before = text[at - 1]
   if (before === undefined) return true
   if (before === "/") return text.slice(Math.max(0, at - 3), at) === "://"
   if ("nrtbf".includes(before) && text[at - 2] === "\\") return true
+  if (before === "m" && COLOUR.test(text.slice(Math.max(0, at - 24), at))) return true
   return !BEFORE.test(before)
 }
 

@@ -58,12 +58,26 @@ export async function extendTranscript(
 ): Promise<Carried> {
   const { path, layout } = local
   const { mtimeMs } = await stat(path)
+  await checkStill(local)
   const saved = undo.place()
   await saveTail(path, parting.bytes, saved)
   await undo.note({ do: "tail", path, offset: parting.bytes, saved, mtimeMs })
   await truncate(path, parting.bytes)
   const chunks = layout.chunks.slice(0, parting.sameChunks)
   return await appendChunks(path, arriving, { chunks, skipLines: parting.sameLines, bytes: parting.bytes })
+}
+
+/** What was compared is what is there: a line that has come since is no one's to take away. */
+async function checkStill({ path, layout }: { readonly path: string; readonly layout: Layout }): Promise<void> {
+  const file = await open(path, "r")
+  try {
+    const { size } = await file.stat()
+    const more = await linesOf(file, layout.wholeBytes, size).next()
+    if (size >= layout.wholeBytes && more.done === true) return
+  } finally {
+    await file.close()
+  }
+  throw new AppError("session_busy", `${path} was written to meanwhile`)
 }
 
 interface Before {
