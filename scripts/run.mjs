@@ -18,7 +18,8 @@ const TEST_TIMEOUT_MS = 180_000
 
 const ACTIONS = {
   build: async () => await build(),
-  test: async (args) => await testAll(args, ["unit", "agent", "e2e", "fault"], TEST_LIMIT_S),
+  test: async (args) => await testAll(args, ["unit", "e2e", "fault"], TEST_LIMIT_S),
+  agents: async (args) => await testAll(args, ["agent", "agents e2e"], MATRIX_LIMIT_S),
   matrix: async (args) => await testAll(args, ["matrix", "large", "round trips"], MATRIX_LIMIT_S),
   versions: async (args) => await testAll(args, ["versions"], MATRIX_LIMIT_S),
   check: async () => await checkAll(),
@@ -117,6 +118,7 @@ function testGroups(names) {
   const files = [...filesBelow("src"), ...filesBelow("test")].filter((path) => path.endsWith(".test.ts"))
   const groupOf = (path) => {
     if (/^test\/round-trip\/|\/round-trip\.e2e\.test\.ts$/.test(path)) return "round trips"
+    if (/^test\/e2e\/(agents-|one-writer|going-on)/.test(path)) return "agents e2e"
     if (path.startsWith("test/e2e/")) return "e2e"
     if (path.startsWith("test/fault/")) return "fault"
     if (path.startsWith("test/matrix/")) return "matrix"
@@ -208,7 +210,7 @@ async function main() {
   if (action === undefined) fail(`usage: node scripts/run.mjs ${Object.keys(ACTIONS).join("|")}`)
   requireMachine()
   await install(ROOT)
-  if (["test", "demo", "bench", "versions"].includes(name)) await install(join(ROOT, "test/agents"))
+  if (["test", "agents", "demo", "bench", "versions"].includes(name)) await install(join(ROOT, "test/agents"))
   return await action(args)
 }
 
