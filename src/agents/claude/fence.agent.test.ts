@@ -80,12 +80,38 @@ test("a window that was open before shows the words instead of asking, and asks 
   expect(await fencer.fence(request)).toEqual({ sessions: [{ id, strength: "enforced" }], running: [] })
   expect(performance.now() - again).toBeLessThan(300)
   expect(await fencer.fenced(request)).toEqual(new Map([[id, "enforced"]]))
-  expect(await fencer.lift(request)).toEqual([expect.stringContaining(`claude --resume ${id}`)])
+  expect(await fencer.lift(request)).toEqual([])
   expect(await settings()).toBe(before)
   expect(await fencer.fenced(request)).toEqual(new Map())
   await window.submit("fourth after the return")
   await until(() => asked("fourth after the return"))
   await until(async () => (await state()) === "open")
+}, 120_000)
+
+test("a window whose session went on elsewhere says what to type; a new one knows all, and the hooks are gone", async () => {
+  const before = await settings()
+  const argv = [home.claude, "--resume", id, "--permission-mode", "bypassPermissions"]
+  await using window = await openTerminal(folder, argv, { cwd: place, env: home.env })
+  await window.until(/bypass permissions on/)
+  await until(async () => (await state()) === "open")
+  await fencer.fence(request)
+  // What comes back: another process goes on with the session, as an import adds lines.
+  await rm(join(request.marks, id))
+  await claudePrompt({ home, cwd: place, session: id, prompt: "came from devbox" })
+  await fencer.fence(request)
+  const pid = await window.pid()
+  expect(await fencer.lift(request)).toEqual([expect.stringContaining(`(pid ${pid})`)])
+  await window.submit("into the stale window")
+  await window.until(/this window does not know it/)
+  expect(asked("into the stale window")).toBe(false)
+  // The terminal ends with its program.
+  await window.submit("/exit").catch(() => null)
+  await until(async () => (await state()) === "idle")
+  await until(async () => (await settings()) === before)
+  const { text } = await claudePrompt({ home, cwd: place, session: id, prompt: "knows all" })
+  expect(text).toContain("to: knows all")
+  expect(JSON.stringify(model.requests.at(-1)?.messages)).toContain("came from devbox")
+  expect(await settings()).toBe(before)
 }, 120_000)
 
 test("nothing is marked in the middle of a turn, and the turn ends undisturbed", async () => {

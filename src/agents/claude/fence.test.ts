@@ -1,13 +1,27 @@
 /** Claude Code's fence on files alone: the hooks are run as it would run them; a sleeping program stands for its windows. */
 import { afterEach, beforeEach, expect, test } from "bun:test"
-import { lstat, mkdir, mkdtemp, readdir, readFile, readlink, realpath, rm, symlink, writeFile } from "node:fs/promises"
+import {
+  lstat,
+  mkdir,
+  mkdtemp,
+  readdir,
+  readFile,
+  readlink,
+  realpath,
+  rm,
+  symlink,
+  utimes,
+  writeFile,
+} from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { claudeId, writeTranscript } from "../../../test/support/claude-transcripts.ts"
+import { addClaudeTurn, claudeId, transcriptPath, writeTranscript } from "../../../test/support/claude-transcripts.ts"
+import { processTree } from "../../lib/process-tree.ts"
 import type { FenceRequest } from "../agent.ts"
 import { claudeFencer } from "./fence.ts"
-import { acksFolder, claudeHook } from "./hook.ts"
+import { claudeHook } from "./hook.ts"
 import { closeTranscript } from "./interrupted-turn.ts"
+import { acksFolder } from "./settings-hooks.ts"
 import { claudeMemory } from "./store.ts"
 
 const fencer = claudeFencer(claudeMemory())
@@ -156,7 +170,42 @@ test("an open window counts once it has said that it read the settings, and is n
   expect((await fencer.fence(request)).sessions).toEqual([{ id, strength: "enforced" }])
   expect(performance.now() - startedAt).toBeLessThan(50)
   expect(await readdir(acksFolder(request.marks))).toEqual([id])
-  expect(await fencer.lift(request)).toEqual([expect.stringContaining(`claude --resume ${id}`)])
+  // Nothing came meanwhile, so the window goes on as it is.
+  expect(await fencer.lift(request)).toEqual([])
+  expect(await readFile(settings, "utf8").catch(() => null)).toBeNull()
+}, 30_000)
+
+test("a window whose session went on elsewhere is refused until it is left; then the hooks go", async () => {
+  const pid = await openWindow()
+  const fenced = fencer.fence(request)
+  await Bun.sleep(2_000)
+  await told("ConfigChange")
+  await fenced
+  await addClaudeTurn(transcriptPath(home, 1, request.scope.topLevel), {
+    n: 1,
+    directory: request.scope.topLevel,
+    turn: 5,
+  })
+  // Its time is that of the turns of the test's past: what is compared is when the file was written.
+  await utimes(transcriptPath(home, 1, request.scope.topLevel), new Date(), new Date())
+  expect(await fencer.lift(request)).toEqual([expect.stringContaining(`(pid ${pid})`)])
+  expect(await readFile(settings, "utf8")).toContain("decamp")
+  // This process is none of the window's: a new window on the same session.
+  expect(await told("UserPromptSubmit")).toBe("")
+  const stale = join(request.marks, ".stale.json")
+  const [entry] = JSON.parse(await readFile(stale, "utf8")) as object[]
+  const own = (await processTree(() => false)).find((each) => each.pid === process.pid)
+  await writeFile(stale, JSON.stringify([{ ...entry, pid: process.pid, incarnation: own?.incarnation }]))
+  expect(await told("UserPromptSubmit")).toContain(`claude --resume ${id}`)
+  expect(await told("UserPromptSubmit", claudeId(2))).toBe("")
+  await writeFile(stale, JSON.stringify([entry]))
+  for (const child of children.splice(0)) {
+    child.kill("SIGKILL")
+    await child.exited
+  }
+  expect(await told("UserPromptSubmit")).toBe("")
+  expect(await readFile(settings, "utf8").catch(() => null)).toBeNull()
+  expect(await readdir(request.marks)).toEqual([])
 }, 30_000)
 
 test("a transcript that does not end with a whole line, or has no turn, is not closed", async () => {

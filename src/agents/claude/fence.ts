@@ -9,11 +9,13 @@ import { z } from "zod"
 import { isMissing, privateFolder, readTextIfExists, syncFolder, writeFileDurably } from "../../lib/files.ts"
 import { processTree } from "../../lib/process-tree.ts"
 import type { AgentScope, AgentSession, FencedSession, Fencer, FenceRequest } from "../agent.ts"
-import { acksFolder } from "./hook.ts"
+import { leaveWords } from "./hook.ts"
 import { liveSessions } from "./in-use.ts"
+import { nameNewest, newestMessage } from "./interrupted-turn.ts"
 import { listSessions } from "./listing.ts"
 import { isSessionId, placesOf } from "./places.ts"
 import {
+  acksFolder,
   hookCommand,
   hooksNow,
   markedSessions,
@@ -22,13 +24,17 @@ import {
   touchSettings,
   type Hooks,
 } from "./settings-hooks.ts"
+import { addStale } from "./stale-windows.ts"
 import type { ClaudeMemory } from "./store.ts"
+import { transcriptsOfScope } from "./transcripts.ts"
 
 /** A window reads settings this long after they were written, ms: measured 0.95 to 1.42 s. */
 const SETTLE_MS = 1_500
 /** So long it may take to say that they were touched, ms: measured 1.3 s. */
 const ACK_LIMIT_MS = 3_000
 const ACK_TRIES = 2
+/** A window says so late that it is at work, ms: measured within 1 s of the prompt. */
+const STATUS_MS = 1_200
 const POLL_MS = 50
 
 const journalSchema = z.object({
@@ -37,6 +43,8 @@ const journalSchema = z.object({
   words: z.string(),
   /** Processes, `pid start`, that have said that they read the hooks. */
   proved: z.array(z.string()),
+  /** Newest message of each session when it was fenced. */
+  newest: z.record(z.string(), z.string()),
 })
 type Journal = z.infer<typeof journalSchema>
 
@@ -49,7 +57,7 @@ export function claudeFencer(memory: ClaudeMemory): Fencer {
       const sessions = await sessionsOf(request.scope)
       return sessions.map(({ id }) => judge(id, { ...hooks, state: hooks.state === "off" ? "off" : "present" }, []))
     },
-    fence: async (request) => await fence(request, sessionsOf),
+    fence: async (request) => await fence(memory, request, sessionsOf),
     async fenced(request) {
       const marked = new Set(await markedSessions(request.marks))
       const ids = (await sessionsOf(request.scope)).map(({ id }) => id).filter((id) => marked.has(id))
@@ -64,23 +72,52 @@ export function claudeFencer(memory: ClaudeMemory): Fencer {
       const journal = await readJournal(request)
       const sessions = (await sessionsOf(request.scope)).map(({ id }) => id)
       const ids = [...new Set([...(journal?.ids ?? []), ...sessions])].filter(isSessionId)
-      const marked = new Set(await markedSessions(request.marks))
+      const stale = await staleOf(memory, request, journal)
+      // First what refuses them, then what has refused everybody.
+      await addStale(
+        request.marks,
+        stale.map(({ id, pid, start: incarnation, path }) => ({ id, pid, incarnation, path })),
+      )
       await Promise.all(ids.map(async (id) => await rm(join(request.marks, id), { force: true })))
       await removeHooks(request.marks)
       await rm(journalFile(request), { force: true })
-      const windows = await windowsOf(
-        request.scope,
-        ids.filter((id) => marked.has(id)),
-      )
-      return windows.map(
-        ({ pid, id }) =>
-          `Claude Code (pid ${pid}) shows ${id} as it was before: leave it with /exit, then claude --resume ${id}`,
-      )
+      return stale.map(({ pid, id }) => `Claude Code (pid ${pid}) does not know what came to ${id}. ${leaveWords(id)}`)
     },
   }
 }
 
+/** Windows whose session has got messages since it was fenced: they would go on without them. */
+async function staleOf(
+  memory: ClaudeMemory,
+  request: FenceRequest,
+  journal: Journal | null,
+): Promise<readonly (Window & { readonly path: string })[]> {
+  const ids = Object.keys(journal?.newest ?? {})
+  const now = await newestOf(memory, request.scope, new Set(ids))
+  const changed = new Map([...now].filter(([id, { newest }]) => newest !== journal?.newest[id]))
+  // A window may have been left meanwhile, and have named what it knew as the newest.
+  for (const { path } of changed.values()) await nameNewest(path)
+  return (await windowsOf(request.scope, [...changed.keys()])).flatMap((window) => {
+    const found = changed.get(window.id)
+    return found !== undefined && window.startedAtMs < found.changedAtMs ? [{ ...window, path: found.path }] : []
+  })
+}
+
+async function newestOf(
+  memory: ClaudeMemory,
+  scope: AgentScope,
+  ids: ReadonlySet<string>,
+): Promise<ReadonlyMap<string, { readonly newest: string; readonly changedAtMs: number; readonly path: string }>> {
+  const { transcripts } = await transcriptsOfScope(placesOf(scope.env), memory.transcripts, scope)
+  const found = new Map<string, { newest: string; changedAtMs: number; path: string }>()
+  for (const { id, path, mtimeMs } of transcripts) {
+    if (ids.has(id)) found.set(id, { newest: await newestMessage(path), changedAtMs: mtimeMs, path })
+  }
+  return found
+}
+
 async function fence(
+  memory: ClaudeMemory,
   request: FenceRequest,
   sessionsOf: (scope: AgentScope) => Promise<readonly AgentSession[]>,
 ): Promise<{ readonly sessions: readonly FencedSession[]; readonly running: readonly string[] }> {
@@ -89,16 +126,20 @@ async function fence(
   const idle = before.filter((session) => !isInTurn(session)).map(({ id }) => id)
   if (before.length === 0) return { sessions: [], running: [] }
   const journal = await record(request, idle)
-  await mark(request, idle, journal)
+  const markedAtMs = Date.now()
+  const added = await mark(request, idle, journal)
   const hooks = await placeHooks(scope, commandOf(request), request.marks)
   const unproved = await prove(request, idle, hooks)
+  if ((await windowsOf(scope, added)).length > 0) await Bun.sleep(Math.max(0, markedAtMs + STATUS_MS - Date.now()))
   // A prompt may have slipped in before a window had read the hooks: its turn is left alone.
   const after = await sessionsOf(scope)
   const running = after.filter(isInTurn).map(({ id }) => id)
   const isRunning = new Set(running)
   const late = idle.filter((id) => isRunning.has(id))
   await Promise.all(late.map(async (id) => await rm(join(request.marks, id), { force: true })))
-  return { sessions: idle.filter((id) => !isRunning.has(id)).map((id) => judge(id, hooks, unproved)), running }
+  const held = idle.filter((id) => !isRunning.has(id))
+  await rememberNewest(memory, request, held)
+  return { sessions: held.map((id) => judge(id, hooks, unproved)), running }
 }
 
 function isInTurn({ state }: AgentSession): boolean {
@@ -179,25 +220,41 @@ async function ackedAt(marks: string, id: string): Promise<number> {
   }
 }
 
-async function mark({ marks, words }: FenceRequest, ids: readonly string[], journal: Journal): Promise<void> {
+/** @returns sessions that had no mark before */
+async function mark(
+  { marks, words }: FenceRequest,
+  ids: readonly string[],
+  journal: Journal,
+): Promise<readonly string[]> {
   await privateFolder(marks)
-  const there = new Set(journal.words === words ? await markedSessions(marks) : [])
-  for (const id of ids.filter((each) => isSessionId(each) && !there.has(each))) {
+  const there = new Set(await markedSessions(marks))
+  const isSaid = journal.words === words
+  for (const id of ids.filter((each) => isSessionId(each) && !(isSaid && there.has(each)))) {
     await writeFile(join(marks, id), `${words}\n`, { mode: 0o600 })
   }
   await syncFolder(marks)
+  return ids.filter((id) => !there.has(id))
 }
 
 /** Puts down which sessions are about to be marked. @returns the journal as it was before, for what is known already */
 async function record(request: FenceRequest, ids: readonly string[]): Promise<Journal> {
-  const before = (await readJournal(request)) ?? { schema: 1, ids: [], words: "", proved: [] }
+  const before = (await readJournal(request)) ?? { schema: 1, ids: [], words: "", proved: [], newest: {} }
   const after = { ...before, ids: [...new Set([...before.ids, ...ids])], words: request.words || before.words }
   if (JSON.stringify(after) !== JSON.stringify(before)) await writeJournal(request, after)
   return before
 }
 
+async function rememberNewest(memory: ClaudeMemory, request: FenceRequest, ids: readonly string[]): Promise<void> {
+  const journal = await readJournal(request)
+  const unknown = ids.filter((id) => journal?.newest[id] === undefined)
+  if (journal === null || unknown.length === 0) return
+  const now = await newestOf(memory, request.scope, new Set(unknown))
+  const newest = Object.fromEntries([...now].map(([id, each]) => [id, each.newest]))
+  await writeJournal(request, { ...journal, newest: { ...journal.newest, ...newest } })
+}
+
 async function remember(request: FenceRequest, windows: readonly Window[]): Promise<void> {
-  const journal = (await readJournal(request)) ?? { schema: 1, ids: [], words: request.words, proved: [] }
+  const journal = (await readJournal(request)) ?? { schema: 1, ids: [], words: request.words, proved: [], newest: {} }
   const proved = new Set([...journal.proved, ...windows.map(({ pid, start }) => `${pid} ${start}`)])
   await writeJournal(request, { ...journal, proved: [...proved] })
 }

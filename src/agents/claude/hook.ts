@@ -7,20 +7,19 @@ import { join } from "node:path"
 import { z } from "zod"
 import { readTextIfExists } from "../../lib/files.ts"
 import { isSessionId } from "./places.ts"
+import { acksFolder, placedCommand, removeHooks } from "./settings-hooks.ts"
+import { repair, staleWindows, startRepair, windowAbove } from "./stale-windows.ts"
 
 const inputSchema = z.object({ session_id: z.string(), hook_event_name: z.string() })
 
-/** Events at which Claude Code is to run the hook. */
-export const HOOK_EVENTS = ["UserPromptSubmit", "ConfigChange"] as const
-
-/** Folder, in that of the marks, of one file for each session whose window has read the settings. */
-export function acksFolder(marks: string): string {
-  return join(marks, ".acks")
-}
-
 /** @returns what Claude Code is told, "" for nothing */
 export async function claudeHook(args: readonly string[], input: string): Promise<string> {
-  const [marks] = args
+  const [marks, verb, path, pid] = args
+  if (marks !== undefined && verb === "repair" && path !== undefined) {
+    await repair(path, Number(pid))
+    if ((await staleWindows(marks)).length === 0) await removeHooks(marks)
+    return ""
+  }
   const { session_id: id, hook_event_name: event } = inputSchema.parse(JSON.parse(input))
   if (marks === undefined || !isSessionId(id)) return ""
   if (event === "ConfigChange") {
@@ -28,9 +27,36 @@ export async function claudeHook(args: readonly string[], input: string): Promis
     await writeFile(join(acksFolder(marks), id), String(Date.now()), { mode: 0o600 })
     return ""
   }
+  if (event === "SessionEnd") {
+    await repairAfter(marks, id)
+    return ""
+  }
   if (event !== "UserPromptSubmit") return ""
   const words = await readTextIfExists(join(marks, id))
-  if (words === null) return ""
-  const reason = words.trim() || "This session is on another host: decamp status"
+  if (words !== null) return refusal(words.trim() || "This session is on another host: decamp status")
+  const stale = await repairAfter(marks, id)
+  if (stale.isHere) {
+    return refusal(`This session went on at another host and is back; this window does not know it. ${leaveWords(id)}`)
+  }
+  // Nothing is left that the hooks are needed for: whoever sees it first takes them away.
+  if (stale.count === 0) await removeHooks(marks)
+  return ""
+}
+
+/** Where this hook was run by a window that its session has left behind, what the window writes now is put right afterwards. */
+async function repairAfter(marks: string, id: string): Promise<{ readonly isHere: boolean; readonly count: number }> {
+  const stale = await staleWindows(marks)
+  const window = await windowAbove(stale, id)
+  const command = await placedCommand(marks)
+  if (window !== null && command !== null) await startRepair(command, marks, window.path, window.pid)
+  return { isHere: window !== null, count: stale.length }
+}
+
+/** What to type in a window that does not know what came. */
+export function leaveWords(id: string): string {
+  return `Type /exit, then: claude --resume ${id}`
+}
+
+function refusal(reason: string): string {
   return JSON.stringify({ decision: "block", reason })
 }

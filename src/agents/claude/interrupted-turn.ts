@@ -10,7 +10,10 @@ const MAX_BYTES = 16 * 1024 * 1024
 const lineSchema = z.looseObject({
   type: z.string(),
   uuid: z.string().optional(),
+  parentUuid: z.string().nullish(),
+  leafUuid: z.string().optional(),
   isSidechain: z.boolean().optional(),
+  isMeta: z.boolean().optional(),
   promptId: z.string().optional(),
   lastPrompt: z.string().optional(),
   message: z.looseObject({ id: z.string().optional(), content: z.unknown() }).optional(),
@@ -38,6 +41,48 @@ export async function closeTranscript(path: string, now: Date = new Date()): Pro
   } finally {
     await file.close()
   }
+}
+
+/** Id of the newest message of a transcript, "" without one. What Claude Code adds by itself, as at a refused prompt, is none. */
+export async function newestMessage(path: string): Promise<string> {
+  const file = await open(path, "r")
+  try {
+    const lines = await tailOf(file, (await file.stat()).size)
+    return lines?.findLast(isMessage)?.uuid ?? ""
+  } finally {
+    await file.close()
+  }
+}
+
+/**
+ * Names the newest message as the one to go on from, where the last record names one that does not know it: an open window that was
+ * left behind writes such a record at each refused prompt and at its end.
+ */
+export async function nameNewest(path: string): Promise<void> {
+  const file = await open(path, "r+")
+  try {
+    const { size } = await file.stat()
+    const lines = (await tailOf(file, size)) ?? []
+    const newest = lines.findLast(isMessage)
+    const last = lines.findLast(({ type }) => type === "last-prompt")
+    if (newest?.uuid === undefined || typeof last?.leafUuid !== "string") return
+    const parents = new Map(lines.map(({ uuid, parentUuid }) => [uuid, parentUuid ?? null]))
+    let at: string | null = last.leafUuid
+    for (let steps = 0; at !== null && at !== newest.uuid && steps <= lines.length; steps += 1)
+      at = parents.get(at) ?? null
+    if (at === newest.uuid || (await file.stat()).size !== size) return
+    await file.write(Buffer.from(`${JSON.stringify({ ...last, leafUuid: newest.uuid })}\n`), 0, null, size)
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+/** What a person or the model said: not what a command like /exit leaves behind. */
+function isMessage({ type, isSidechain, isMeta, message }: Line): boolean {
+  if (isSidechain === true || isMeta === true) return false
+  if (type === "assistant") return true
+  return type === "user" && !/^<(local-command|command-)/.test(String(message?.content))
 }
 
 function closing(lines: readonly Line[], leaf: Line, now: Date): string {

@@ -8,8 +8,16 @@ import { dirname, join } from "node:path"
 import { z } from "zod"
 import { isMissing, privateFolder, readTextIfExists, syncFolder, writeFileDurably } from "../../lib/files.ts"
 import type { AgentScope } from "../agent.ts"
-import { HOOK_EVENTS } from "./hook.ts"
 import { isSessionId, placesOf } from "./places.ts"
+import { repairLog, staleWindows } from "./stale-windows.ts"
+
+/** Events at which Claude Code is to run the hook. */
+const HOOK_EVENTS = ["UserPromptSubmit", "ConfigChange", "SessionEnd"] as const
+
+/** Folder, in that of the marks, of one file for each session whose window has read the settings. */
+export function acksFolder(marks: string): string {
+  return join(marks, ".acks")
+}
 
 const handlerSchema = z.looseObject({ command: z.string().optional() })
 const matcherSchema = z.looseObject({ hooks: z.array(handlerSchema).optional() })
@@ -115,13 +123,14 @@ export async function placeHooks(scope: AgentScope, command: string, marks: stri
 }
 
 /**
- * Takes the hooks out again when no session is marked any more: the whole text of before where nobody has changed the file since, else
+ * Takes the hooks out again when no session is marked any more, and no window needs them: the whole text of before where nobody has changed the file since, else
  * ours alone. Only what {@link placeHooks} put in.
  */
 export async function removeHooks(marks: string): Promise<void> {
   await oneAtATime(async () => {
     const record = await readRecord(marks)
     if (record === null || record.isKept === true || (await markedSessions(marks)).length > 0) return
+    if ((await staleWindows(marks)).length > 0) return
     const now = await readTextIfExists(record.file)
     if (now !== null && digest(now) === record.written) {
       if (record.before === null) await rm(record.file)
@@ -134,7 +143,8 @@ export async function removeHooks(marks: string): Promise<void> {
       }
     }
     await rm(recordFile(marks))
-    await rm(join(marks, ".acks"), { recursive: true, force: true })
+    await rm(repairLog(marks), { force: true })
+    await rm(acksFolder(marks), { recursive: true, force: true })
     await syncFolder(marks)
   })
 }
@@ -206,6 +216,11 @@ async function replaceFile(file: string, text: string): Promise<void> {
   }
   await rename(temporary, file)
   await syncFolder(dirname(file))
+}
+
+/** Command line of the hooks that were put in, null when none were. */
+export async function placedCommand(marks: string): Promise<string | null> {
+  return (await readRecord(marks))?.command ?? null
 }
 
 /** Whether they stay when no session is away. */
