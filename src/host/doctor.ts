@@ -13,6 +13,7 @@ import { scopeOf, type HostAgent } from "./agents.ts"
 import type { Daemon } from "./daemon.ts"
 import { findingsOf } from "./doctor-findings.ts"
 import { fenceRecord, fencesInForce, foreseeFences, marksFolder } from "./fences.ts"
+import { NOTE_PREFIX } from "./move-notes.ts"
 import type { Place } from "./store/host-store.ts"
 import { locate, userGateway, type Located } from "./workspace.ts"
 
@@ -113,7 +114,7 @@ async function agentFacts(
   return {
     ...(agent === undefined || words.binary === null ? none : await readiness(daemon, agent, scope, env)),
     fenceRecord: isThere ? record : null,
-    marks: marks.toSorted((a, b) => a.localeCompare(b)),
+    marks: marks.filter((name) => !name.startsWith(NOTE_PREFIX)).toSorted((a, b) => a.localeCompare(b)),
   }
 }
 

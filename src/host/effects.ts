@@ -17,6 +17,7 @@ import { takeAndUpload, workspaceSpool, type Context } from "./checkpointing.ts"
 import { scratchOf, handoffFolder, type Daemon } from "./daemon.ts"
 import { placeToLock } from "./directory-locks.ts"
 import { awayWords } from "./fences.ts"
+import { noteMove } from "./move-notes.ts"
 import { liftHere, setHere, stopHere } from "./stopping.ts"
 import { fetchManifest, readHandoffManifest, saveHandoffManifest, saveKnownManifest } from "./manifests.ts"
 import { checkDisk, isOfTheLine } from "./preflight.ts"
@@ -342,6 +343,7 @@ async function becomeLive(daemon: Daemon, workspace: WorkspaceId, id: HandoffId,
   }
   // The effect before may have failed, and its hand-off was gone on with.
   await liftHere(daemon, place, context.steps)
+  if (!leg.leaveSessions) await noteMove(daemon, id, { ...place, directory: repository.topLevel }, manifest.sessions)
   const { incarnation } = daemon.identity
   await daemon.gateway.report({
     workspace,

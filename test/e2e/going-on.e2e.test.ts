@@ -206,6 +206,20 @@ test("words of an agent are put there with consent, here and on a host, and take
   expect([await picture(all.laptop.home), await picture(boxRoot)]).toEqual(before)
 }, 120_000)
 
+test("with words at the destination the model is told once, as the system, where the workspace lies now", async () => {
+  expect((await decamp(all.shop, "agents", "install", "opencode", "--yes", "--host", "box")).exitCode).toBe(0)
+  const { directory, ids } = await all.repository("noted", 1)
+  const [id = ""] = ids
+  await moved(directory, "push", "--migrate")
+  for (const text of ["first after the move", "second after the move"]) {
+    expect((await decamp(directory, "send", id, text)).exitCode).toBe(0)
+  }
+  const told = ["first", "second"].map((nth) => JSON.stringify(asked(`${nth} after the move`)[0]?.messages))
+  expect(told[0]).toContain(`it lies in ${all.there(directory)} here now`)
+  expect(told[1]).not.toContain("here now")
+  expect((await decamp(all.shop, "agents", "uninstall", "opencode", "--yes", "--host", "box")).exitCode).toBe(0)
+}, 120_000)
+
 test("the doctor tells what holds a session that is away, and finds a fence that has gone", async () => {
   const { directory, ids } = await all.repository("sick", 1)
   const [id = ""] = ids
