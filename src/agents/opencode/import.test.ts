@@ -138,9 +138,8 @@ test("a long tool output arrives as a file, bound to it, is not sent again, and 
   const taken = await take()
   expect(taken.notTravelling).toEqual([])
   expect(taken.part.shared.map(({ name }) => name)).toEqual(["tool-output/tool_206d00000001ABCdef"])
-  blobs.newBytes()
-  expect((await take(taken)).part.shared).toEqual(taken.part.shared)
-  expect(blobs.newBytes()).toBe(0)
+  // The entry itself: the file was not read again.
+  expect((await take(taken)).part.shared[0]).toBe(taken.part.shared[0] as (typeof taken.part.shared)[number])
   expect(await bring(taken)).toEqual([{ id, outcome: "moved" }])
   const there = join(folderOf(target), "tool_206d00000001ABCdef")
   expect(await readFile(there, "utf8")).toBe("x".repeat(100_000))
