@@ -1,8 +1,8 @@
 /**
  * What Claude Code's hooks run: `decamp hook claude MARKS`. Input and answers as in 2.1.197. A prompt in a session with a mark is
- * refused with the mark's words; a change of the settings is acknowledged, which proves that a window has read them.
+ * refused with the mark's words, and so is what begins without one; a change of the settings is acknowledged, which proves that a window has read them.
  */
-import { mkdir, writeFile } from "node:fs/promises"
+import { mkdir, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { z } from "zod"
 import { readTextIfExists } from "../../lib/files.ts"
@@ -31,16 +31,38 @@ export async function claudeHook(args: readonly string[], input: string): Promis
     await repairAfter(marks, id)
     return ""
   }
-  if (event !== "UserPromptSubmit") return ""
-  const words = await readTextIfExists(join(marks, id))
-  if (words !== null) return refusal(words.trim() || "This session is on another host: decamp status")
+  if (!isGate(event)) return ""
+  const words = await wordsOf(marks, id)
+  if (words !== null) return refusal(event, words)
   const stale = await repairAfter(marks, id)
   if (stale.isHere) {
-    return refusal(`This session went on at another host and is back; this window does not know it. ${leaveWords(id)}`)
+    return refusal(
+      event,
+      `This session went on at another host and is back; this window does not know it. ${leaveWords(id)}`,
+    )
   }
   // Nothing is left that the hooks are needed for: whoever sees it first takes them away.
+  if (event !== "UserPromptSubmit") return ""
   if (stale.count === 0) await removeHooks(marks)
-  return ""
+  return await noteFor(marks, id)
+}
+
+const MAX_NOTE = 2_000
+
+/** The host's note to the model about a move, which is given once: `note-SESSION` beside the marks. */
+async function noteFor(marks: string, id: string): Promise<string> {
+  const path = join(marks, `note-${id}`)
+  const text = await readTextIfExists(path)
+  if (text === null) return ""
+  await rm(path, { force: true })
+  const hookSpecificOutput = { hookEventName: "UserPromptSubmit", additionalContext: text.slice(0, MAX_NOTE) }
+  return JSON.stringify({ hookSpecificOutput })
+}
+
+/** A mark that is there and can't be read holds too. */
+async function wordsOf(marks: string, id: string): Promise<string | null> {
+  const text = await readTextIfExists(join(marks, id)).catch(() => "")
+  return text === null ? null : text.trim() || "This session is on another host: decamp status"
 }
 
 /** Where this hook was run by a window that its session has left behind, what the window writes now is put right afterwards. */
@@ -57,6 +79,23 @@ export function leaveWords(id: string): string {
   return `Type /exit, then: claude --resume ${id}`
 }
 
-function refusal(reason: string): string {
+/**
+ * Events at which a session can be kept from going on: turns begin also without a prompt, by `!` or when a shell in the background ends,
+ * and their tools are held; `/compact` asks the model and writes.
+ */
+const GATES = ["UserPromptSubmit", "PreToolUse", "PostToolBatch", "PreCompact"] as const
+type Gate = (typeof GATES)[number]
+
+function isGate(event: string): event is Gate {
+  return GATES.some((gate) => gate === event)
+}
+
+function refusal(event: Gate, reason: string): string {
+  if (event === "PreToolUse") {
+    const decision = { permissionDecision: "deny", permissionDecisionReason: reason }
+    return JSON.stringify({ hookSpecificOutput: { hookEventName: event, ...decision } })
+  }
+  // A tool that is denied does not end a turn.
+  if (event === "PostToolBatch") return JSON.stringify({ continue: false, stopReason: reason })
   return JSON.stringify({ decision: "block", reason })
 }

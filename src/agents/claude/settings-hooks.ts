@@ -12,7 +12,14 @@ import { isSessionId, placesOf } from "./places.ts"
 import { repairLog, staleWindows } from "./stale-windows.ts"
 
 /** Events at which Claude Code is to run the hook. */
-const HOOK_EVENTS = ["UserPromptSubmit", "ConfigChange", "SessionEnd"] as const
+const HOOK_EVENTS = [
+  "UserPromptSubmit",
+  "PreToolUse",
+  "PostToolBatch",
+  "PreCompact",
+  "ConfigChange",
+  "SessionEnd",
+] as const
 
 /** Folder, in that of the marks, of one file for each session whose window has read the settings. */
 export function acksFolder(marks: string): string {
