@@ -80,6 +80,12 @@ function pieceOf({ what, path, state, note }: InstalledPiece): AgentWords["piece
   return { what, path, state, ...(note === undefined ? {} : { note }) }
 }
 
+/** Whether words of an agent are in place here. Starts no program. */
+export async function hasWords(daemon: Daemon, agent: HostAgent, env: Environment): Promise<boolean> {
+  const pieces = await agent.inspect(await wordsInstall(daemon, agent, env, false))
+  return pieces.some(({ state }) => state === "installed")
+}
+
 async function wordsInstall(
   daemon: Daemon,
   agent: HostAgent,

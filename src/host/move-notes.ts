@@ -8,7 +8,7 @@ import { privateFolder } from "../lib/files.ts"
 import { toAppError } from "../protocol/errors.ts"
 import type { HandoffId, WorkspaceId } from "../protocol/ids.ts"
 import type { SessionEntry } from "../protocol/manifest.ts"
-import { agentWords } from "./agent-words.ts"
+import { hasWords } from "./agent-words.ts"
 import type { Daemon } from "./daemon.ts"
 import { marksFolder } from "./fences.ts"
 import type { Place } from "./store/host-store.ts"
@@ -26,17 +26,14 @@ export async function noteMove(
   sessions: readonly SessionEntry[],
 ): Promise<void> {
   try {
-    const found = await agentWords(daemon, place.env, { action: "inspect", agents: [] })
-    const withWords = found.filter(({ pieces }) => pieces.some(({ state }) => state === "installed"))
-    const noted = sessions.filter(
-      (session) =>
-        session.parentId === null &&
-        FILE_NAME.test(session.id) &&
-        withWords.some(({ agent }) => agent === session.agent),
-    )
+    const arrived = sessions.filter(({ id: name, parentId }) => parentId === null && FILE_NAME.test(name))
+    const concerned = daemon.agents.all.filter(({ name }) => arrived.some(({ agent }) => agent === name))
+    const readers = new Set<string>()
+    for (const agent of concerned) if (await hasWords(daemon, agent, place.env)) readers.add(agent.name)
+    const noted = arrived.filter(({ agent }) => readers.has(agent))
     if (noted.length === 0) return
     const text = noteText(await sourceName(daemon, place.workspace, id), daemon.identity.name, place.directory)
-    for (const { agent } of withWords) await privateFolder(marksFolder(daemon, agent))
+    for (const { agent } of noted) await privateFolder(marksFolder(daemon, agent))
     await Promise.all(
       noted.map(async (session) => {
         await writeFile(join(marksFolder(daemon, session.agent), `${NOTE_PREFIX}${session.id}`), text, { mode: 0o600 })
