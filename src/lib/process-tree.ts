@@ -1,6 +1,7 @@
 /** The whole process table of this user: who started whom, and ending processes without hitting one that has got a number anew. */
 import { readdir, readFile, readlink, stat } from "node:fs/promises"
 import { availableParallelism } from "node:os"
+import { basename } from "node:path"
 import { isMissing } from "./files.ts"
 import { run } from "./process.ts"
 
@@ -27,6 +28,12 @@ export async function processTree(
   wantsCwd: (argv: readonly string[]) => boolean = () => true,
 ): Promise<readonly TreeProcess[]> {
   return process.platform === "linux" ? await treeFromProc(wantsCwd) : await treeFromPs(wantsCwd)
+}
+
+/** Name of the program that a command line starts, also when an interpreter (node, bun) starts it. */
+export function programName(argv: readonly string[]): string {
+  const first = basename(argv[0] ?? "")
+  return /^(node|bun)(js|\d*)$/.test(first) && argv[1] !== undefined ? basename(argv[1]) : first
 }
 
 /** Every process below the given ones, parents before children; the given ones are not among them. */

@@ -2,8 +2,7 @@
  * What Claude Code's tools have started. Seen in 2.1.197: a tool's shell leads a process group of its own and is told the session in
  * CLAUDE_CODE_SESSION_ID; it outlives a Claude Code that is ended.
  */
-import { programName } from "../../lib/live-processes.ts"
-import { descendantsOf, environmentOf, processTree, type TreeProcess } from "../../lib/process-tree.ts"
+import { descendantsOf, environmentOf, processTree, programName, type TreeProcess } from "../../lib/process-tree.ts"
 import type { AgentProcess, AgentScope } from "../agent.ts"
 import { liveSessions } from "./in-use.ts"
 import { placesOf } from "./places.ts"

@@ -1,8 +1,7 @@
 /** Which sessions a live Codex has open, by its own locks, and its processes in a directory. Facts seen in 0.169.0. */
 import { readTextIfExists } from "../../lib/files.ts"
 import { join } from "node:path"
-import { programName } from "../../lib/live-processes.ts"
-import { environmentOf, processTree, type TreeProcess } from "../../lib/process-tree.ts"
+import { environmentOf, processTree, programName, type TreeProcess } from "../../lib/process-tree.ts"
 import type { AgentProcess, AgentScope, SessionState } from "../agent.ts"
 import { placesOf } from "./places.ts"
 import type { Rollout } from "./rollouts.ts"

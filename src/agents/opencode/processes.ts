@@ -1,7 +1,6 @@
 /** Which opencode processes are at work in a directory: process table, working directory, and what the store says about turns. */
 import { realpath } from "node:fs/promises"
-import { programName } from "../../lib/live-processes.ts"
-import { havingOpen, processTree, type TreeProcess } from "../../lib/process-tree.ts"
+import { havingOpen, processTree, programName, type TreeProcess } from "../../lib/process-tree.ts"
 import type { AgentProcess, AgentScope } from "../agent.ts"
 import { placesOf } from "./places.ts"
 import { isInScope, type StoredSession } from "./store.ts"

@@ -2,8 +2,7 @@
  * What opencode's tools have started. Seen in 1.18.33: a tool's shell begins a session and process group of its own; MCP and LSP servers
  * stay in opencode's group. All of them inherit OPENCODE=1 and OPENCODE_PID, by which one is known whose opencode has ended.
  */
-import { programName } from "../../lib/live-processes.ts"
-import { descendantsOf, environmentOf, type TreeProcess } from "../../lib/process-tree.ts"
+import { descendantsOf, environmentOf, programName, type TreeProcess } from "../../lib/process-tree.ts"
 import type { AgentProcess, AgentScope } from "../agent.ts"
 import { activityOf, isOpencode, type Activity } from "./processes.ts"
 import { isInScope } from "./store.ts"
