@@ -16,6 +16,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   host: ["protocol", "lib", "handoff", "client", "checkpoint", "agents", "storage"],
   gateway: ["protocol", "lib", "handoff", "client", "storage", "provision"],
   cli: ["protocol", "lib", "client"],
+  hook: ["agents"],
 }
 
 /** Files outside an agent's folder that may name it: the enum, the wire's list of it, variables of its stores, the wiring. */
@@ -24,6 +25,7 @@ const MAY_NAME_AGENTS = new Set([
   "src/protocol/gateway-api.ts",
   "src/protocol/local-api.ts",
   "src/host/start.ts",
+  "src/hook/start.ts",
 ])
 
 const IMPORT = /^\s*(?:import|export)\b[^;"']*?["'](\.[^"']+)["']|\bimport\(\s*["'](\.[^"']+)["']\s*\)/gm

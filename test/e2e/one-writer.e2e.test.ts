@@ -40,12 +40,8 @@ test("a window that was open before the move takes no prompt while the session i
   await moved(shop, "push", "--migrate")
   const away = await status(shop)
   expect(away.here).toBe("handed off")
-  expect(away.sessions.map(({ id, fence }) => [id, fence]).toSorted()).toEqual(
-    [
-      [main, "enforced"],
-      [child, "enforced"],
-    ].toSorted(),
-  )
+  const fences = Object.fromEntries(away.sessions.map(({ id, fence }) => [id, fence]))
+  expect(fences).toEqual({ [main]: "enforced", [child]: "enforced" })
   const rows = sessionRows(laptopHome.database)
   await terminal.submit("typed while away")
   await terminal.until(/Failed to send prompt|Unexpected server error/, 30_000)
