@@ -17,6 +17,7 @@ import { join } from "node:path"
 import { addClaudeTurn, claudeId, transcriptPath, writeTranscript } from "../../../test/support/claude-transcripts.ts"
 import { memoryBlobs, type MemoryBlobs } from "../../../test/support/memory-blobs.ts"
 import type { AgentScope, FenceRequest, ImportedSession, SessionExport } from "../agent.ts"
+import { isSameButForPaths } from "../transcript/bound-text.ts"
 import { claudeAgent } from "./agent.ts"
 import { isHousekeeping } from "./housekeeping.ts"
 import { mayBeBelow, projectName } from "./places.ts"
@@ -173,4 +174,28 @@ test("a path in a terminal's colour is bound too", async () => {
     type: "x",
     content: `${coloured}${there.topLevel}/a.ts\u001b[0m 5m${here.topLevel}`,
   })
+})
+
+test("records at home stay as they are when the other host has forgotten in what they arrived", async () => {
+  const content = `${there.topLevel}/y, file://${there.topLevel} and ${homeOf(there)}/projects`
+  await appendFile(fileOf(here), `${JSON.stringify({ type: "system", subtype: "x", content })}\n`)
+  const original = await readFile(fileOf(here), "utf8")
+  await bring(there, await take(here))
+  await rm(join(folder, "remote/.local/state/decamp"), { recursive: true })
+  agent = claudeAgent()
+  await turn(there, 7)
+  expect(await bring(here, await take(there))).toMatchObject([{ id: ID, outcome: "moved" }])
+  const home = await readFile(fileOf(here), "utf8")
+  expect(home.startsWith(original)).toBe(true)
+  expect(home.slice(original.length)).not.toContain(there.topLevel)
+})
+
+test("lines that differ in more than the paths at placeholders are not the same", () => {
+  const portable = '{"uuid":"1","cwd":"\u0001D","at":"\u0001H/x"}\n'
+  expect(isSameButForPaths('{"uuid":"1","cwd":"/a","at":"/b/x"}\n', portable)).toBe(true)
+  expect(isSameButForPaths('{"uuid":"2","cwd":"/a","at":"/b/x"}\n', portable)).toBe(false)
+  expect(isSameButForPaths('{"uuid":"1","cwd":"/a","at":"/b/y"}\n', portable)).toBe(false)
+  expect(isSameButForPaths('{"uuid":"1","cwd":"","at":"/b/x"}\n', portable)).toBe(false)
+  expect(isSameButForPaths(`{"uuid":"1","cwd":"${"/a".repeat(3000)}","at":"/b/x"}\n`, portable)).toBe(false)
+  expect(isSameButForPaths('{"x":"\u0001D"}\n', '{"x":"\u0001ED"}\n')).toBe(false)
 })

@@ -66,6 +66,26 @@ export function isSameText(a: string, b: string): boolean {
   return a === b || (a.includes("file://") && folded(a) === folded(b))
 }
 
+const PLACES = new RegExp(`${MARK}[DUHVPQ]`)
+/** Longer than this is no path, characters. */
+const PATH_MAX = 4096
+
+/**
+ * Whether a line here and a portable one say the same but for the paths at its placeholders. So a line that names the other host's
+ * directory as mere text is known again when that host has forgotten in what it arrived, and made it portable as its own.
+ */
+export function isSameButForPaths(here: string, portable: string): boolean {
+  const [first = "", ...rest] = portable.split(PLACES).map((part) => part.replaceAll(ESCAPED, MARK))
+  if (rest.length === 0 || !here.startsWith(first)) return false
+  let at = first.length
+  for (const [index, part] of rest.entries()) {
+    const next = index === rest.length - 1 ? here.length - part.length : here.indexOf(part, at + 1)
+    if (next <= at || next - at > PATH_MAX || !here.startsWith(part, next)) return false
+    at = next + part.length
+  }
+  return true
+}
+
 function folded(text: string): string {
   return text
     .replaceAll(DIRECTORY.url, DIRECTORY.path)

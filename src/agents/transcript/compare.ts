@@ -4,7 +4,7 @@ import { AppError } from "../../protocol/errors.ts"
 import type { BlobSource } from "../../protocol/blob.ts"
 import type { BlobId } from "../../protocol/ids.ts"
 import { decode, linesOf, splitLines, type Layout } from "./contents.ts"
-import { isSameText } from "./bound-text.ts"
+import { isSameButForPaths, isSameText } from "./bound-text.ts"
 
 /** What one side has after the point where they part. */
 export type Rest = "nothing" | "housekeeping" | "turns"
@@ -74,7 +74,7 @@ export async function compareWith(
   try {
     let [a, b] = [await mine.next(), await theirs.next()]
     while (a.done !== true && b.done !== true) {
-      if (text.toBound(b.value) !== a.value && !isSameText(text.toPortable(a.value), b.value)) break
+      if (!isSameLine(a.value, b.value, text)) break
       sameLines += 1
       bytes += Buffer.byteLength(a.value)
       ;[a, b] = [await mine.next(), await theirs.next()]
@@ -91,6 +91,10 @@ export async function compareWith(
     await mine.return(undefined)
     await theirs.return(undefined)
   }
+}
+
+function isSameLine(here: string, arriving: string, { toBound, toPortable }: TextRules): boolean {
+  return toBound(arriving) === here || isSameText(toPortable(here), arriving) || isSameButForPaths(here, arriving)
 }
 
 async function restOf(
