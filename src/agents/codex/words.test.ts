@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "bun:test"
+import { existsSync } from "node:fs"
 import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -41,6 +42,14 @@ test("where there were no hooks, none are left", async () => {
   expect(await state()).toBe("absent")
 })
 
+test("where Codex was never started its folder is made, and taken away again", async () => {
+  await rm(join(folder, ".codex"), { recursive: true })
+  await codexWords.install(request)
+  expect(await state()).toBe("installed")
+  await codexWords.uninstall(request)
+  expect(existsSync(join(folder, ".codex"))).toBe(false)
+})
+
 test("hooks of the user stay as they are, byte for byte, and behind a symbolic link", async () => {
   const own = '{"hooks": {"UserPromptSubmit":\n[{"hooks":[{"type":"command","command":"mine"}]}]}}'
   await writeFile(join(folder, "dotfiles.json"), own)
@@ -78,4 +87,8 @@ test("the hook refuses a prompt in a marked session with the mark's words, and s
     reason: "It is on box.",
   })
   expect(await codexHook([request.marks], input("../marks"))).toBe("")
+  await rm(join(request.marks, ID))
+  await writeFile(join(request.marks, `note-${ID}`), "It was moved.")
+  expect(await codexHook([request.marks], input(ID))).toContain('"additionalContext":"It was moved."')
+  expect(await codexHook([request.marks], input(ID))).toBe("")
 })

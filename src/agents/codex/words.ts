@@ -3,7 +3,7 @@
  * asks at its next start (0.169.0), and that is left to the user.
  */
 import { createHash } from "node:crypto"
-import { access, constants, realpath, rm } from "node:fs/promises"
+import { access, constants, realpath, rm, rmdir, stat } from "node:fs/promises"
 import { dirname, join } from "node:path"
 import { z } from "zod"
 import { isMissing, privateFolder, readTextIfExists, writeFileDurably } from "../../lib/files.ts"
@@ -23,6 +23,8 @@ const recordSchema = z.object({
   /** SHA-256 of what was written: while it is that, the text before is put back whole. */
   written: z.string(),
   command: z.string(),
+  /** Codex's folder was not there before. */
+  isFolderNew: z.boolean().default(false),
 })
 type Record = z.infer<typeof recordSchema>
 
@@ -58,7 +60,8 @@ async function install(request: WordsInstall): Promise<readonly InstalledPiece[]
       hint: "mend or move that file, then run this again",
     })
   }
-  await requireWritable(path)
+  const isFolderNew = !(await isThere(dirname(path)))
+  if (!isFolderNew) await requireWritable(path)
   const before = await readTextIfExists(path)
   const file = parsed(before) ?? {}
   const command = commandOf(request)
@@ -69,7 +72,8 @@ async function install(request: WordsInstall): Promise<readonly InstalledPiece[]
   }
   const text = `${JSON.stringify({ ...file, hooks }, null, 2)}\n`
   // How it is undone is on the disk before anything is done.
-  await writeRecord(request, { schema: 1, before, written: digest(text), command })
+  await writeRecord(request, { schema: 1, before, written: digest(text), command, isFolderNew })
+  await privateFolderIfMissing(dirname(path))
   await writeFileDurably(path, text, 0o600)
   return await inspect(request)
 }
@@ -84,7 +88,8 @@ async function uninstall(request: WordsInstall): Promise<readonly InstalledPiece
   }
   if (digest(text) === record.written) {
     if (record.before === null) await rm(path)
-    else await writeFileDurably(path, record.before, 0o600)
+    if (record.isFolderNew) await rmdir(dirname(path)).catch(() => {})
+    if (record.before !== null) await writeFileDurably(path, record.before, 0o600)
   } else {
     const left = withoutOurs(parsed(text), record.command)
     if (left !== null) await writeFileDurably(path, `${JSON.stringify(left, null, 2)}\n`, 0o600)
@@ -123,6 +128,21 @@ async function realFile(path: string): Promise<string> {
     if (isMissing(error)) return path
     throw error
   })
+}
+
+async function isThere(path: string): Promise<boolean> {
+  return await stat(path).then(
+    () => true,
+    (error: unknown) => {
+      if (isMissing(error)) return false
+      throw error
+    },
+  )
+}
+
+/** One that is there keeps its mode. */
+async function privateFolderIfMissing(path: string): Promise<void> {
+  if (!(await isThere(path))) await privateFolder(path)
 }
 
 async function requireWritable(path: string): Promise<void> {
