@@ -35,8 +35,15 @@ export async function goOn(
   }
   const answers: Answers = []
   for (const session of sessions) {
-    answers.push(await goOnWith(context, connection, output, session, `${moveNote(output)} ${text}`))
-    if (answers.at(-1)?.problem === "interrupted") break
+    const { answer, isInterrupted } = await goOnWith(
+      context,
+      connection,
+      output,
+      session,
+      `${moveNote(output)} ${text}`,
+    )
+    answers.push(answer)
+    if (isInterrupted) break
   }
   return answers
 }
@@ -61,7 +68,7 @@ async function goOnWith(
   output: MoveOutput,
   session: Interrupted,
   text: string,
-): Promise<Answers[number]> {
+): Promise<{ readonly answer: Answers[number]; readonly isInterrupted: boolean }> {
   const { agent, id } = session
   const said = answerText(context)
   if (!context.isJson) context.say(`▸ ${oneLine(`${agent} ${session.title === "" ? id : session.title}`)} goes on:\n`)
@@ -73,14 +80,15 @@ async function goOnWith(
       connection.local.send(request, said.listen(listener), signal),
     )
     said.end()
-    return { agent, id, ...said.kept(), problem: null }
+    return { answer: { agent, id, ...said.kept(), problem: null }, isInterrupted: false }
   } catch (error) {
     said.end()
     const failure = error instanceof MoveFailure ? error.error : toAppError(error)
     if (!context.isJson) {
       context.say(`  ${agent} ${oneLine(`${id} does not go on: ${failure.message}`)}\n    ${byHand(session, output)}\n`)
     }
-    return { agent, id, ...said.kept(), problem: failure.code === "interrupted" ? "interrupted" : failure.message }
+    const problem = `${failure.message}; by hand: ${byHand(session, output)}`
+    return { answer: { agent, id, ...said.kept(), problem }, isInterrupted: failure.code === "interrupted" }
   }
 }
 
