@@ -109,8 +109,10 @@ test.if(process.platform === "linux")(
 )
 
 test("of 20 sessions of 5 MB only what one of them grew by is stored, and 50 go at once", async () => {
-  for (let n = 1; n <= 20; n += 1) large(n, 2.5 * MB)
-  for (let n = 21; n <= 50; n += 1) addSession(sourceStore, { n, directory: source.topLevel, turns: 2 })
+  large(1, 2.5 * MB)
+  const { topLevel: directory } = source
+  for (let n = 2; n <= 20; n += 1) addSession(sourceStore, { n, directory, turns: 50, text: output(50_000, n) })
+  for (let n = 21; n <= 50; n += 1) addSession(sourceStore, { n, directory, turns: 2 })
   const first = await take(source)
   expect(await bring(target, first, null)).toEqual(first.sessions.map(() => "moved"))
   const there = await take(target, first)
