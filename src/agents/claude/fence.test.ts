@@ -65,11 +65,14 @@ const openWindow = async (): Promise<number> => {
   const child = Bun.spawn(["sleep", "60"])
   children.push(child)
   await Bun.sleep(20)
+  await sayStatus(child, "idle")
+  return child.pid
+}
+const sayStatus = async (child: { readonly pid: number }, status: string): Promise<void> => {
   const fields = (await readFile(`/proc/${child.pid}/stat`, "utf8")).replace(/^.*\) /s, "").split(" ")
-  const facts = { pid: child.pid, sessionId: id, cwd: request.scope.topLevel, procStart: fields[19], status: "idle" }
+  const facts = { pid: child.pid, sessionId: id, cwd: request.scope.topLevel, procStart: fields[19], status }
   await mkdir(join(home, "sessions"), { recursive: true })
   await writeFile(join(home, "sessions", `${child.pid}.json`), JSON.stringify(facts))
-  return child.pid
 }
 
 test.each([
@@ -173,6 +176,18 @@ test("an open window counts once it has said that it read the settings, and is n
   // Nothing came meanwhile, so the window goes on as it is.
   expect(await fencer.lift(request)).toEqual([])
   expect(await readFile(settings, "utf8").catch(() => null)).toBeNull()
+}, 30_000)
+
+test("a prompt that slips in before the hooks are read goes on: its session is running, and has no mark", async () => {
+  const pid = await openWindow()
+  const fenced = fencer.fence(request)
+  await Bun.sleep(500)
+  await sayStatus({ pid }, "busy")
+  await Bun.sleep(1_500)
+  await told("ConfigChange")
+  expect(await fenced).toEqual({ sessions: [], running: [id] })
+  expect(await told("UserPromptSubmit")).toBe("")
+  expect(await fencer.fenced(request)).toEqual(new Map())
 }, 30_000)
 
 test("a window whose session went on elsewhere is refused until it is left; then the hooks go", async () => {
