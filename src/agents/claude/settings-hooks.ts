@@ -3,8 +3,8 @@
  * themselves, about a second after it was written last (2.1.197).
  */
 import { createHash } from "node:crypto"
-import { lstat, mkdir, open, readdir, realpath, rename, rm, stat, utimes } from "node:fs/promises"
-import { dirname, join } from "node:path"
+import { access, constants, lstat, mkdir, open, readdir, realpath, rename, rm, stat, utimes } from "node:fs/promises"
+import { dirname, isAbsolute, join } from "node:path"
 import { z } from "zod"
 import { isMissing, privateFolder, readTextIfExists, syncFolder, writeFileDurably } from "../../lib/files.ts"
 import type { AgentScope } from "../agent.ts"
@@ -32,6 +32,7 @@ const settingsSchema = z.looseObject({
   hooks: z.record(z.string(), z.array(matcherSchema)).optional(),
   disableAllHooks: z.boolean().optional(),
   allowManagedHooksOnly: z.boolean().optional(),
+  strictPluginOnlyCustomization: z.unknown().optional(),
 })
 type Settings = z.infer<typeof settingsSchema>
 
@@ -76,6 +77,7 @@ export async function hooksNow(scope: AgentScope, command: string, marks: string
   if (settings === null) return off(`${file} is not in the form of settings`)
   const reason = (await switchedOff(scope)) ?? (settings.disableAllHooks === true ? file : null)
   if (reason !== null) return off(`hooks are switched off in ${reason}`)
+  if (await isProgramGone(command)) return off(`the program of decamp's hooks is gone or can't be run: ${command}`)
   const isPresent = HOOK_EVENTS.every((event) => (settings.hooks?.[event] ?? []).some((each) => isOurs(each, command)))
   const placedAtMs = (await readRecord(marks))?.placedAtMs ?? (text === null ? 0 : (await stat(file)).mtimeMs)
   return { state: isPresent ? "present" : "absent", placedAtMs }
@@ -87,17 +89,39 @@ function off(reason: string): Hooks {
 
 /** Other settings that keep a user's hooks from running; those of the managed ones can't be read by everybody. */
 async function switchedOff(scope: AgentScope): Promise<string | null> {
-  const managed =
-    process.platform === "darwin"
-      ? "/Library/Application Support/ClaudeCode/managed-settings.json"
-      : "/etc/claude-code/managed-settings.json"
-  const policy = parsed(await readTextIfExists(managed).catch(() => null))
-  if (policy?.disableAllHooks === true || policy?.allowManagedHooksOnly === true) return managed
+  for (const file of await managedFiles()) {
+    const policy = parsed(await readTextIfExists(file).catch(() => null))
+    if (policy?.disableAllHooks === true || policy?.allowManagedHooksOnly === true) return file
+    const only = policy?.strictPluginOnlyCustomization
+    if (only === true || (Array.isArray(only) && only.includes("hooks"))) return file
+  }
   for (const name of ["settings.json", "settings.local.json"]) {
     const file = join(scope.topLevel, ".claude", name)
-    if (parsed(await readTextIfExists(file))?.disableAllHooks === true) return file
+    if (parsed(await readTextIfExists(file).catch(() => null))?.disableAllHooks === true) return file
   }
-  return null
+  const variable = SWITCHES.find((name) => /^(?:1|true|yes|on)$/i.test(scope.env[name] ?? ""))
+  return variable === undefined ? null : `the environment: ${variable}`
+}
+
+/** Variables that mean `--bare` and `--safe-mode` (2.1.197). */
+const SWITCHES = ["CLAUDE_CODE_SIMPLE", "CLAUDE_CODE_SAFE_MODE"] as const
+
+/** The administrator's settings, with what may be dropped beside them (2.1.197). */
+async function managedFiles(): Promise<readonly string[]> {
+  const folder = process.platform === "darwin" ? "/Library/Application Support/ClaudeCode" : "/etc/claude-code"
+  const dropped = await readdir(join(folder, "managed-settings.d")).catch(() => [])
+  const more = dropped.filter((name) => name.endsWith(".json")).map((name) => join("managed-settings.d", name))
+  return ["managed-settings.json", ...more].map((name) => join(folder, name))
+}
+
+/** A hook whose program is gone lets everything through. A name without a path is looked for by Claude Code's shell. */
+async function isProgramGone(command: string): Promise<boolean> {
+  const program = /^'((?:[^']|'\\'')*)'/.exec(command)?.[1]?.replaceAll(`'\\''`, "'") ?? ""
+  if (!isAbsolute(program)) return false
+  return await access(program, constants.X_OK).then(
+    () => false,
+    () => true,
+  )
 }
 
 /** Puts the hooks in, after what was there was written down. Idempotent. @returns what there is afterwards */
@@ -107,18 +131,18 @@ export async function placeHooks(scope: AgentScope, command: string, marks: stri
     if (before.state !== "absent") return before
     const file = await realFile(settingsFile(scope))
     const text = await readTextIfExists(file)
-    const settings = parsed(text) ?? {}
+    const known = await readRecord(marks)
+    const original = originalOf(text, known?.file === file ? known : null, command)
+    const settings = parsed(original) ?? {}
     const hooks = { ...settings.hooks }
     for (const event of HOOK_EVENTS) {
-      const others = (hooks[event] ?? []).filter((each) => !isOurs(each, command))
-      hooks[event] = [...others, { hooks: [{ type: "command", command, timeout: TIMEOUT_S }] }]
+      hooks[event] = [...(hooks[event] ?? []), { hooks: [{ type: "command", command, timeout: TIMEOUT_S }] }]
     }
     const written = `${JSON.stringify({ ...settings, hooks }, null, 2)}\n`
-    const known = await readRecord(marks)
     await writeRecord(marks, {
       schema: 1,
       file,
-      before: text,
+      before: original,
       written: digest(written),
       command,
       placedAtMs: Date.now(),
@@ -154,6 +178,18 @@ export async function removeHooks(marks: string): Promise<void> {
     await rm(acksFolder(marks), { recursive: true, force: true })
     await syncFolder(marks)
   })
+}
+
+/** The file's text without what an earlier decamp, or one at another path, has put in; null: there was no file. */
+function originalOf(text: string | null, known: z.infer<typeof recordSchema> | null, command: string): string | null {
+  if (text === null || known === null) return withoutCommand(text, command)
+  if (digest(text) === known.written) return known.before
+  return withoutCommand(withoutCommand(text, known.command), command)
+}
+
+function withoutCommand(text: string | null, command: string): string | null {
+  const left = withoutOurs(parsed(text) ?? {}, command)
+  return left === null ? text : `${JSON.stringify(left, null, 2)}\n`
 }
 
 /** Makes open windows look at the file again, without a change in it. */
