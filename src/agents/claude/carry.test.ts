@@ -164,6 +164,18 @@ test("an answer that Claude Code makes up when it opens a killed turn is no turn
   expect(isHousekeeping(line("claude-x"))).toBe(false)
 })
 
+test("commands of Claude Code itself, typed while a session is away, are no turns; what is said is", () => {
+  const user = (content: unknown, more = {}): string => JSON.stringify({ type: "user", message: { content }, ...more })
+  expect(isHousekeeping(user("<local-command-caveat>Caveat", { isMeta: true }))).toBe(true)
+  expect(isHousekeeping(user("<command-name>/compact</command-name>\n<command-message>"))).toBe(true)
+  expect(isHousekeeping(user("<local-command-stdout>Kept model"))).toBe(true)
+  expect(isHousekeeping(JSON.stringify({ type: "system", subtype: "local_command", content: "x" }))).toBe(true)
+  expect(isHousekeeping(user("what does <command-name> mean?"))).toBe(false)
+  expect(isHousekeeping(user([{ type: "tool_result", content: "<command-name>" }]))).toBe(false)
+  expect(isHousekeeping(user("<bash-input>touch x</bash-input>"))).toBe(false)
+  expect(isHousekeeping(JSON.stringify({ type: "system", subtype: "compact_boundary" }))).toBe(false)
+})
+
 test("a path in a terminal's colour is bound too", async () => {
   const coloured = "\u001b[1;32m"
   const content = `${coloured}${here.topLevel}/a.ts\u001b[0m 5m${here.topLevel}`

@@ -17,12 +17,13 @@ const TYPES: ReadonlySet<string> = new Set([
   "tag",
   "summary",
 ])
-const SUBTYPES: ReadonlySet<string | undefined> = new Set(["informational"])
+const SUBTYPES: ReadonlySet<string | undefined> = new Set(["informational", "local_command"])
 
 const lineSchema = z.object({
   type: z.string(),
   subtype: z.string().optional(),
-  message: z.object({ model: z.string().optional() }).optional(),
+  isMeta: z.boolean().optional(),
+  message: z.object({ model: z.string().optional(), content: z.unknown() }).optional(),
   isApiErrorMessage: z.boolean().optional(),
 })
 
@@ -32,6 +33,7 @@ export function isHousekeeping(text: string): boolean {
     const line = lineSchema.safeParse(JSON.parse(text)).data
     if (line === undefined) return false
     if (line.type === "assistant") return isFiller(line)
+    if (line.type === "user") return isCommand(line)
     return TYPES.has(line.type) || (line.type === "system" && SUBTYPES.has(line.subtype))
   } catch {
     return false
@@ -41,4 +43,10 @@ export function isHousekeeping(text: string): boolean {
 /** "No response requested.": put behind a turn that was killed, as soon as the session is opened, also when its next prompt is blocked. */
 function isFiller({ message, isApiErrorMessage }: z.infer<typeof lineSchema>): boolean {
   return message?.model === "<synthetic>" && isApiErrorMessage !== true
+}
+
+/** `/model`, `/rename`, `/compact` that a hook blocked: Claude Code notes them as the user's, and nobody answers. */
+function isCommand({ isMeta, message }: z.infer<typeof lineSchema>): boolean {
+  if (isMeta === true) return true
+  return typeof message?.content === "string" && /^<(?:command-name>|local-command-)/.test(message.content)
 }
