@@ -147,7 +147,13 @@ test("a file that is in the way of one that arrives is given back by an undo", a
 
 test("with a fence, what is kept beside an arriving session is held as that is", async () => {
   const marks = join(folder, "marks")
-  const fence = { scope: here, folder: join(folder, "fence"), marks, words: "elsewhere", hook: ["/bin/decamp", "hook"] }
+  const fence = {
+    scope: here,
+    folder: join(folder, "fence"),
+    marks,
+    words: "elsewhere",
+    hook: [process.execPath, "hook"],
+  }
   const first = await take(here)
   await bring(there, first)
   await turn(there, 7)

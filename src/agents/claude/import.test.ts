@@ -171,12 +171,12 @@ test("with a fence the mark and the hooks are there, and go with an undo", async
     folder: join(folder, "fence"),
     marks,
     words: "elsewhere",
-    hook: ["/bin/decamp", "hook"],
+    hook: [process.execPath, "hook"],
   }
   const first = await take(here)
   await bring(there, first, undefined, fence)
   expect(await readFile(join(marks, ID), "utf8")).toBe("elsewhere\n")
-  expect(await readFile(join(homeOf(there), "settings.json"), "utf8")).toContain("/bin/decamp")
+  expect(await readFile(join(homeOf(there), "settings.json"), "utf8")).toContain(process.execPath)
   await undoLast(there)
   expect(await readdir(marks)).not.toContain(ID)
   await agent.lift(fence)
