@@ -1,6 +1,6 @@
 /**
- * `npm run demo`: the main job on real input, on loopback, in a temporary folder. A dirty repository and two sessions that the real
- * opencode made move to a second host, the agent goes on there, and everything comes back. Every check compares with facts taken
+ * `npm run demo`: the main job on real input, on loopback, in a temporary folder. A dirty repository, two sessions that the real opencode
+ * made and one each of Claude Code and Codex move to a second host, the agents go on there, and everything comes back. Every check compares with facts taken
  * before the move, never with decamp's own report. Ends non-zero when a check fails.
  */
 import { mkdir } from "node:fs/promises"
@@ -18,6 +18,7 @@ import {
 } from "../support/opencode-home.ts"
 import { makeDirtyRepository, makeWorld, type CliResult, type Machine } from "../support/world.ts"
 import { newChecks, type Checks } from "./check.ts"
+import { checkRefusedAtHome, goOnWithOthers, makeOtherAgents, makeOtherSessions } from "./other-agents.ts"
 
 interface Message {
   readonly id: string
@@ -182,7 +183,9 @@ async function main(): Promise<number> {
   await makeDirtyRepository(shop)
   console.log((await userGit(shop, "status", "--short")).trimEnd())
 
-  say("Two sessions by the real opencode; decamp has not seen this directory yet")
+  say("Two sessions by the real opencode, one each by Claude Code and Codex; decamp has not seen this directory yet")
+  const others = await makeOtherAgents(laptop.home, model, shop)
+  const otherIds = await makeOtherSessions(others, shop)
   const ids = await makeSessions(laptopHome, shop)
   const facts = await factsOf(laptopHome, shop, ids)
   for (const [id, messages] of Object.entries(facts.messages))
@@ -191,10 +194,11 @@ async function main(): Promise<number> {
   say("A second host with another HOME and another directory")
   show(await laptop.plain(["hosts", "add", "local", "box", "--root", boxRoot]), checks, "hosts add")
   const boxHome = await makeOpencodeHome(join(boxRoot, "home"), model.baseUrl)
+  const there = join(boxRoot, "work/shop")
+  const othersThere = await makeOtherAgents(join(boxRoot, "home"), model, there)
 
   say("decamp push --migrate")
   show(await laptop.plain(["push", "--migrate", "--timing"], { cwd: shop }), checks, "push --migrate")
-  const there = join(boxRoot, "work/shop")
   await checkArrival(checks, boxHome, there, facts)
   checks.same("the laptop's files are as they were", await pictureOf(shop), facts.picture)
 
@@ -208,7 +212,16 @@ async function main(): Promise<number> {
     facts,
     `go on ${toolCall("bash", { command: "pwd", description: "where" })} ${write}`,
   )
+  await goOnWithOthers(checks, model, othersThere, there, otherIds, "there")
   const after = await factsOf(boxHome, there, ids)
+
+  say("A prompt at home, while everything is there")
+  const asked = model.requests.length
+  const refused = await runPrompt({ home: laptopHome, cwd: shop, session: ids.main, prompt: "typed at home" }).catch(
+    String,
+  )
+  checks.holds("opencode refuses it", typeof refused === "string" && model.requests.length === asked)
+  await checkRefusedAtHome(checks, model, others, shop, otherIds)
 
   say("decamp status on the laptop")
   show(await laptop.plain(["status"], { cwd: shop }), checks, "status")
@@ -224,6 +237,7 @@ async function main(): Promise<number> {
     facts,
     `back home ${toolCall("bash", { command: "pwd", description: "where" })}`,
   )
+  await goOnWithOthers(checks, model, others, shop, otherIds, "home")
 
   say(
     `${checks.verified.length} checks held, ${checks.failed.length} failed, ${((performance.now() - startedAt) / 1000).toFixed(0)} s`,
