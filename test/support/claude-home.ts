@@ -61,6 +61,8 @@ export interface ClaudePrompt {
   readonly prompt: string
   /** Go on with this session; absent: a new one. */
   readonly session?: string
+  /** With the user's hooks left out. */
+  readonly bare?: boolean
 }
 
 /** One `claude -p` to its end; throws when it fails. Answers the session's id and the answer's text. */
@@ -73,13 +75,30 @@ export async function claudePrompt(options: ClaudePrompt): Promise<{ readonly id
 }
 
 /** The same, whatever comes of it. */
-export async function claudeRun({ home, cwd, prompt, session }: ClaudePrompt): Promise<RunResult> {
-  const resume = session === undefined ? [] : ["--resume", session]
-  const mode = ["--permission-mode", "bypassPermissions", "--output-format", "json"]
-  return await run([home.claude, "-p", ...resume, ...mode], {
+export async function claudeRun(options: ClaudePrompt): Promise<RunResult> {
+  const { home, cwd, prompt } = options
+  return await run([home.claude, ...promptArguments(options)], {
     cwd,
     env: home.env,
     stdin: prompt,
     timeoutMs: 120_000,
   })
+}
+
+/** The same, left running; the caller ends it. */
+export function startClaude(options: ClaudePrompt): Bun.Subprocess<Uint8Array, "ignore", "ignore"> {
+  const { home, cwd, prompt } = options
+  return Bun.spawn([home.claude, ...promptArguments(options)], {
+    cwd,
+    env: home.env,
+    stdin: Buffer.from(prompt),
+    stdout: "ignore",
+    stderr: "ignore",
+  })
+}
+
+function promptArguments({ session, bare }: ClaudePrompt): string[] {
+  const resume = session === undefined ? [] : ["--resume", session]
+  const hooks = bare === true ? ["--setting-sources", "project,local"] : []
+  return ["-p", ...resume, ...hooks, "--permission-mode", "bypassPermissions", "--output-format", "json"]
 }
