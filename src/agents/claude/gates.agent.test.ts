@@ -50,4 +50,5 @@ test("in a fenced window nothing is compacted, and a turn that `!` begins runs n
   await Bun.sleep(1_000)
   expect(model.requests.length).toBe(asked + 1)
   expect(await readdir(place)).not.toContain("by-the-model")
+  await agent.lift(request)
 }, 120_000)
