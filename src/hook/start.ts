@@ -12,9 +12,23 @@ const HOOKS: Readonly<Record<string, AgentHook>> = { claude: claudeHook, codex: 
 export async function runHook(argv: readonly string[]): Promise<number> {
   const [agent = "", ...args] = argv
   try {
-    process.stdout.write((await HOOKS[agent]?.(args, await Bun.stdin.text())) ?? "")
+    process.stdout.write((await HOOKS[agent]?.(args, await standardInput())) ?? "")
   } catch (error) {
     process.stderr.write(`decamp hook ${agent}: ${error instanceof Error ? error.message : String(error)}\n`)
   }
   return 0
+}
+
+/** A prompt may be long; what is longer than this is none. */
+const MAX_INPUT_BYTES = 64 * 1024 * 1024
+
+async function standardInput(): Promise<string> {
+  const decoder = new TextDecoder()
+  let [text, size] = ["", 0]
+  for await (const piece of Bun.stdin.stream()) {
+    size += piece.byteLength
+    if (size > MAX_INPUT_BYTES) throw new Error("standard input is longer than a prompt")
+    text += decoder.decode(piece, { stream: true })
+  }
+  return text
 }

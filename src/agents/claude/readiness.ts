@@ -38,7 +38,9 @@ async function missing(scope: AgentScope): Promise<readonly string[]> {
   if (known === null) return [`Claude Code can't read ${globalFile(env)}: start claude and follow what it says`]
   const lines: string[] = []
   if (!(await isLoggedIn(env, known.oauthAccount !== undefined))) {
-    lines.push("Claude Code has no login on record here: unless a key is in your environment, start claude and type /login")
+    lines.push(
+      "Claude Code has no login on record here: unless a key is in your environment, start claude and type /login",
+    )
   } else if (known.hasCompletedOnboarding !== true) {
     lines.push("Claude Code was not started here yet and asks some questions first: claude")
   }
