@@ -19,7 +19,7 @@ import { moveOutput, type Tally } from "./move-output.ts"
 import { needsOf, preflightTarget } from "./preflight.ts"
 import { finishMove } from "./push-away.ts"
 import { planPull } from "./plan.ts"
-import type { Runtime } from "./runtime.ts"
+import { hear, type Runtime } from "./runtime.ts"
 import { alone } from "./states.ts"
 import { EMPTY_LEG, type Place } from "./store/host-store.ts"
 import { applyCheckpoint, isAbsentOrEmpty } from "./target-leg.ts"
@@ -38,6 +38,7 @@ export async function pull(
   signal: AbortSignal,
 ): Promise<MoveOutput> {
   const { view, directory } = await resolve(daemon, request, tally)
+  await hear(runtime, view)
   const isMine = view.workspace.ownerHost === daemon.identity.host
   if (isMine) {
     const place = daemon.store.place(view.workspace.id)

@@ -14,7 +14,7 @@ import type { Daemon } from "./daemon.ts"
 import { moveOutput, type Tally } from "./move-output.ts"
 import { pushLiveCheckpoint, register, takeRequest, tallyTaken, UNENCRYPTED } from "./publish.ts"
 import { pushAway } from "./push-away.ts"
-import type { Runtime } from "./runtime.ts"
+import { hear, type Runtime } from "./runtime.ts"
 import type { Place } from "./store/host-store.ts"
 import { locate, refuseOpenHandoff, userGateway } from "./workspace.ts"
 
@@ -40,6 +40,7 @@ export async function push(
   if (place === null) throw new AppError("internal", "no place for this directory")
   const view = isNew ? null : await userGateway(daemon).workspace(place.workspace)
   if (view !== null) {
+    await hear(runtime, view)
     if (request.migrate) refuseOpenHandoff(view)
     await refuseOnHold(daemon, runtime, view, tally, signal)
     const settled = ownedAlready(daemon, view, target, repository, tally)

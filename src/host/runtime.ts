@@ -7,7 +7,7 @@ import { entryOf, unknownJournal, type Step, type WordAnswer } from "../handoff/
 import { onWord } from "../handoff/host-words.ts"
 import { ALL_RULES } from "../handoff/rules.ts"
 import { toAppError, type AppError } from "../protocol/errors.ts"
-import type { HostWork } from "../protocol/gateway-api.ts"
+import type { HostWork, WorkspaceView } from "../protocol/gateway-api.ts"
 import type { HandoffRow, HostJournal, Word, WorkspaceRow } from "../protocol/handoff.ts"
 import type { CheckpointId, WorkspaceId } from "../protocol/ids.ts"
 import type { Context } from "./checkpointing.ts"
@@ -32,6 +32,11 @@ export interface Runtime {
    */
   publish<T extends { readonly head: CheckpointId | null }>(workspace: WorkspaceId, work: () => Promise<T>): Promise<T>
   isBusy(): boolean
+}
+
+/** An answer that a command got tells this host as much as one that it asked for by itself: an owner that is none any more stops. */
+export async function hear(runtime: Runtime, { workspace }: Pick<WorkspaceView, "workspace">): Promise<void> {
+  await runtime.heard({ generation: workspace.generation, nowMs: 0, items: [], workspaces: [workspace] })
 }
 
 const SILENT: Context = { steps: () => {}, signal: new AbortController().signal }
@@ -83,7 +88,7 @@ export function startRuntime(daemon: Daemon): Runtime {
         await quietly(journal.workspace, (known) => onRestart(known, daemon.facts))
       await removeFinished(daemon)
     },
-    heard: async (work) => await hear(daemon, quietly, work),
+    heard: async (work) => await takeIn(daemon, quietly, work),
     mend: async () => await mendAll(daemon, queue),
     publish: async (workspace, work) =>
       await queue.alone(workspace, async () => {
@@ -144,7 +149,7 @@ function workQueue(): WorkQueue {
   }
 }
 
-async function hear(
+async function takeIn(
   daemon: Daemon,
   quietly: (workspace: WorkspaceId, move: Move) => Promise<void>,
   work: HostWork,

@@ -1,7 +1,7 @@
 /** Claude Code through the whole product: the compiled binary, the real program on both hosts, its interface in a terminal. */
 import { afterAll, beforeAll, expect, test } from "bun:test"
 import { existsSync } from "node:fs"
-import { appendFile, mkdir, readFile } from "node:fs/promises"
+import { appendFile, mkdir, readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { errorOutputSchema, moveOutputSchema, statusOutputSchema } from "../../src/protocol/output.ts"
 import { requireTestAgents } from "../support/agents.ts"
@@ -10,7 +10,7 @@ import { startFakeModel, toolCall, type FakeModel } from "../support/fake-model.
 import { openTerminal } from "../support/tmux.ts"
 import { makeDirtyRepository, makeWorld, type CliResult, type Machine, type World } from "../support/world.ts"
 
-const NAMES = ["whole", "away", "busy", "both"]
+const NAMES = ["whole", "away", "busy", "both", "weak"]
 
 let world: World
 let model: FakeModel
@@ -172,3 +172,20 @@ test("when both sides went on both are there, and both open in the agent", async
   await claudePrompt({ home: here, cwd: local, session: fork?.id ?? "", prompt: "the one from here" })
   expect(conversationWith("the one from here")).toContain("went on here")
 }, 180_000)
+
+test("where nothing can be proved a script is refused before anything moves, unless it says --allow-advisory", async () => {
+  const { local, remote } = await repository("weak")
+  const { id } = await claudePrompt({ home: here, cwd: local, prompt: "weakly held" })
+  await mkdir(join(local, ".claude"))
+  await writeFile(join(local, ".claude/settings.local.json"), JSON.stringify({ disableAllHooks: true }))
+  const refused = await decamp(local, "push", "--migrate")
+  const { error } = errorOutputSchema.parse(refused.json)
+  expect([refused.exitCode, error.code]).toEqual([5, "fence_advisory"])
+  expect(error.message).toContain(`fence: advisory for claude ${id}`)
+  expect(error.hint).toContain("--allow-advisory")
+  expect(existsSync(remote)).toBe(false)
+  const pushed = await moved(local, "push", "--migrate", "--allow-advisory")
+  expect(outcomes(pushed)).toEqual({ [id]: "moved" })
+  expect(pushed.notices.join("\n")).toContain("fence: advisory")
+  await moved(local, "pull", "--migrate", "--allow-advisory", "--backup")
+}, 60_000)

@@ -4,6 +4,7 @@ import { appendFile, mkdir, readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { moveOutputSchema, statusOutputSchema, workspacesOutputSchema } from "../../src/protocol/output.ts"
 import { pictureOf, userGit } from "../support/checkout.ts"
+import { addSession, addTurns, makeOpencodeStore } from "../support/opencode-store.ts"
 import { BINARY, makeDirtyRepository, makeWorld, type Machine, type World } from "../support/world.ts"
 
 let world: World
@@ -108,6 +109,26 @@ describe("two HOMEs on one gateway", () => {
     const late = await ada.decamp(["push"], { cwd: app })
     expect([late.exitCode, late.json.error?.code]).toEqual([4, "not_owner"])
   })
+})
+
+test("a host that hears that it is owner no more keeps prompts out of its sessions at once", async () => {
+  await writeFile(join(world.bin, "opencode"), "#!/bin/sh\necho 1.18.33\n", { mode: 0o755 })
+  const store = await makeOpencodeStore(ada.home)
+  await makeOpencodeStore(bea.home)
+  const tool = join(ada.home, "src/tool")
+  await mkdir(tool, { recursive: true })
+  await makeDirtyRepository(tool)
+  const id = addSession(store, { n: 1, directory: tool, turns: 1 })
+  await ada.decamp(["push"], { cwd: tool })
+  const owner = statusOutputSchema.parse((await ada.decamp(["status"], { cwd: tool })).json).owner.host
+  const there = join(bea.home, "work/tool")
+  const taken = await bea.decamp(["reclaim", "--workspace", "tool", "--into", there, "--attest", owner])
+  expect([taken.exitCode, taken.json.error]).toEqual([0, undefined])
+  expect((await ada.decamp(["push"], { cwd: tool })).json.error?.code).toBe("not_owner")
+  expect(() => addTurns(store, { n: 1, directory: tool, turns: 1, from: 1 })).toThrow("decamp pull --migrate")
+  const { sessions, leftBehind } = statusOutputSchema.parse((await ada.decamp(["status"], { cwd: tool })).json)
+  expect(sessions).toMatchObject([{ id, fence: "enforced" }])
+  expect(leftBehind).toHaveLength(1)
 })
 
 test("a daemon with another gateway is restarted when the environment names one", async () => {
