@@ -8,7 +8,7 @@ import { requireTestAgents } from "../support/agents.ts"
 import { claudePrompt, claudeRun, makeClaudeHome, startClaude, type ClaudeHome } from "../support/claude-home.ts"
 import { startFakeModel, toolCall, type FakeModel } from "../support/fake-model.ts"
 import { openTerminal } from "../support/tmux.ts"
-import { makeDirtyRepository, makeWorld, type CliResult, type Machine, type World } from "../support/world.ts"
+import { BINARY, makeDirtyRepository, makeWorld, type CliResult, type Machine, type World } from "../support/world.ts"
 
 const NAMES = ["whole", "away", "busy", "both", "weak"]
 
@@ -188,4 +188,18 @@ test("where nothing can be proved a script is refused before anything moves, unl
   expect(outcomes(pushed)).toEqual({ [id]: "moved" })
   expect(pushed.notices.join("\n")).toContain("fence: advisory")
   await moved(local, "pull", "--migrate", "--allow-advisory", "--backup")
-}, 60_000)
+  // A person is asked; what is not agreed to changes nothing.
+  const env = { ...laptop.env, TERM: "xterm-256color" }
+  for (const [answer, ends] of [
+    ["n", /nothing was changed/i],
+    ["y", /box owns weak now/],
+  ] as const) {
+    await using terminal = await openTerminal(world.root, ["sh", "-c", `'${BINARY}' push --migrate; sleep 60`], {
+      cwd: local,
+      env,
+    })
+    await terminal.until(/Go on\?/, 30_000)
+    await terminal.keys(answer, "Enter")
+    await terminal.until(ends, 30_000)
+  }
+}, 120_000)
