@@ -42,12 +42,12 @@ describe("versions of the agent", () => {
 
   test("another minor version is refused before anything moves, with both versions, the command and the way round", async () => {
     const { directory, ids } = await all.repository("minor", 1)
-    await boxPrints("1.17.4")
+    await boxPrints("1.16.4")
     const before = await everything(directory)
     const refused = refusal(await decamp(directory, "push", "--migrate"))
     expect(refused).toMatchObject({ code: "agent_version", exitCode: 5 })
     expect(refused.message).toContain(REAL)
-    expect(refused.message).toContain("1.17.4")
+    expect(refused.message).toContain("1.16.4")
     expect(refused.hint).toContain(`npm install -g opencode-ai@${REAL}`)
     expect(refused.hint).toContain("--leave-sessions")
     expect(await everything(directory)).toEqual(before)

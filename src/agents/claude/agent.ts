@@ -1,6 +1,4 @@
 /** Claude Code as decamp sees it. Facts about its home were seen in 2.1.197. */
-import { realpath, stat } from "node:fs/promises"
-import { run } from "../../lib/process.ts"
 import type {
   Agent,
   AgentEnvironment,
@@ -14,6 +12,7 @@ import type {
   VersionPolicy,
   WordsInstaller,
 } from "../agent.ts"
+import { binaryFinder } from "../binaries.ts"
 import { isSessionFile } from "../session-file.ts"
 import { exportSessions } from "./export.ts"
 import { claudeFencer } from "./fence.ts"
@@ -41,20 +40,10 @@ export function claudeAgent(): Agent &
   Readiness &
   WordsInstaller {
   const memory = claudeMemory()
-  const versions = new Map<string, string>()
-  const versionOf = async (binary: string, env: AgentEnvironment): Promise<string> => {
-    const facts = await stat(await realpath(binary))
-    const key = [binary, facts.mtimeMs, facts.size].join("\n")
-    const known = versions.get(key)
-    if (known !== undefined) return known
-    const version = await probeVersion(binary, env)
-    if (version !== "") versions.set(key, version)
-    return version
-  }
+  const find = binaryFinder("claude")
   const detect = async (env: AgentEnvironment): Promise<AgentInstallation | null> => {
-    const binary = Bun.which("claude", { PATH: env["PATH"] ?? "" })
-    if (binary === null) return null
-    return { binary, version: await versionOf(binary, env), schemaStamp: "" }
+    const found = await find(env)
+    return found === null ? null : { binary: found.path, version: found.version, schemaStamp: "" }
   }
   const agent: Agent & Quiescer & VersionPolicy = {
     name: "claude",
@@ -81,10 +70,4 @@ export function claudeAgent(): Agent &
     importFile: async (scope, file, undoDirectory) => await importFile(agent, scope, file, undoDirectory),
     recognizes: async (file) => await isSessionFile(file, "claude"),
   }
-}
-
-async function probeVersion(binary: string, env: AgentEnvironment): Promise<string> {
-  const result = await run([binary, "--version"], { env, timeoutMs: 30_000 }).catch(() => null)
-  if (result === null || result.exitCode !== 0) return ""
-  return new TextDecoder().decode(result.stdout).trim()
 }

@@ -1,7 +1,5 @@
 /** Codex as decamp sees it. Facts about its home were seen in 0.169.0. */
-import { realpath, stat } from "node:fs/promises"
 import { basename } from "node:path"
-import { run } from "../../lib/process.ts"
 import type {
   Agent,
   AgentEnvironment,
@@ -15,6 +13,7 @@ import type {
   VersionPolicy,
   WordsInstaller,
 } from "../agent.ts"
+import { binaryFinder } from "../binaries.ts"
 import { isSessionFile } from "../session-file.ts"
 import { exportSessions } from "./export.ts"
 import { codexFencer } from "./fence.ts"
@@ -47,20 +46,10 @@ export function codexAgent(): Agent &
   WordsInstaller {
   const memory = codexMemory()
   const locks = threadLocks()
-  const versions = new Map<string, string>()
-  const versionOf = async (binary: string, env: AgentEnvironment): Promise<string> => {
-    const facts = await stat(await realpath(binary))
-    const key = [binary, facts.mtimeMs, facts.size].join("\n")
-    const known = versions.get(key)
-    if (known !== undefined) return known
-    const version = await probeVersion(binary, env)
-    if (version !== "") versions.set(key, version)
-    return version
-  }
+  const find = binaryFinder("codex")
   const detect = async (env: AgentEnvironment): Promise<AgentInstallation | null> => {
-    const binary = Bun.which("codex", { PATH: env["PATH"] ?? "" })
-    if (binary === null) return null
-    return { binary, version: await versionOf(binary, env), schemaStamp: await schemaStamp(env) }
+    const found = await find(env)
+    return found === null ? null : { binary: found.path, version: found.version, schemaStamp: await schemaStamp(env) }
   }
   const agent: Agent & Quiescer & VersionPolicy = {
     name: "codex",
@@ -99,10 +88,4 @@ export function codexAgent(): Agent &
 async function schemaStamp(env: AgentEnvironment): Promise<string> {
   const file = await newest(placesOf(env), "state")
   return file === null ? "" : basename(file, ".sqlite")
-}
-
-async function probeVersion(binary: string, env: AgentEnvironment): Promise<string> {
-  const result = await run([binary, "--version"], { env, timeoutMs: 30_000 }).catch(() => null)
-  if (result === null || result.exitCode !== 0) return ""
-  return new TextDecoder().decode(result.stdout).trim()
 }

@@ -1,6 +1,6 @@
 /** opencode as decamp sees it. Facts about its store were seen in 1.18.33. */
 import type { Database } from "bun:sqlite"
-import { realpath, stat } from "node:fs/promises"
+import { stat } from "node:fs/promises"
 import { join } from "node:path"
 import { isMissing, privateFolder } from "../../lib/files.ts"
 import { run } from "../../lib/process.ts"
@@ -25,6 +25,8 @@ import type {
   VersionPolicy,
   WordsInstaller,
 } from "../agent.ts"
+import { binaryFinder } from "../binaries.ts"
+import { isSessionFile } from "../session-file.ts"
 import { newDigestMemory, type DigestMemory } from "./digest-memory.ts"
 import { exportSessions } from "./export.ts"
 import { opencodeFencer } from "./fence.ts"
@@ -33,7 +35,6 @@ import { opencodeInterrupter } from "./interrupt.ts"
 import { digestsOf, listSessions, unfinishedSessions } from "./listing.ts"
 import { placesOf } from "./places.ts"
 import { exportFile, importFile } from "./portable.ts"
-import { isPortable } from "./portable-file.ts"
 import { processesOf } from "./processes.ts"
 import { projectIdOf } from "./project.ts"
 import { attachCommand, promptSession } from "./prompt.ts"
@@ -58,22 +59,13 @@ export function opencodeAgent(): Agent &
   Prompter &
   Readiness &
   WordsInstaller {
-  const versions = new Map<string, string>()
   const memory = newDigestMemory()
-  const versionOf = async (binary: string, env: AgentEnvironment): Promise<string> => {
-    const facts = await stat(await realpath(binary))
-    const key = [binary, facts.mtimeMs, facts.size].join("\n")
-    const known = versions.get(key)
-    if (known !== undefined) return known
-    const version = await probeVersion(binary, env)
-    if (version !== "") versions.set(key, version)
-    return version
-  }
+  const find = binaryFinder("opencode")
   const detect = async (env: AgentEnvironment): Promise<AgentInstallation | null> => {
-    const binary = Bun.which("opencode", { PATH: env["PATH"] ?? "" })
-    if (binary === null) return null
-    const version = await versionOf(binary, env)
-    return { binary, version, schemaStamp: schemaStamp(placesOf(env).database) }
+    const found = await find(env)
+    return found === null
+      ? null
+      : { binary: found.path, version: found.version, schemaStamp: schemaStamp(placesOf(env).database) }
   }
   const agent: Agent & VersionPolicy & Quiescer = {
     name: "opencode",
@@ -100,7 +92,7 @@ export function opencodeAgent(): Agent &
     ...opencodeWords,
     exportFile: async (scope, id, file) => await exportFile(agent, scope, id, file),
     importFile: async (scope, file, undoDirectory) => await importFile(agent, scope, file, undoDirectory),
-    recognizes: isPortable,
+    recognizes: async (file) => await isSessionFile(file, "opencode"),
   }
 }
 
@@ -143,12 +135,6 @@ async function undoImport(scope: AgentScope, undoDirectory: string): Promise<voi
   } finally {
     db.close()
   }
-}
-
-async function probeVersion(binary: string, env: AgentEnvironment): Promise<string> {
-  const result = await run([binary, "--version"], { env, timeoutMs: 30_000 }).catch(() => null)
-  if (result === null || result.exitCode !== 0) return ""
-  return new TextDecoder().decode(result.stdout).trim()
 }
 
 async function importInto(request: SessionImportRequest, memory: DigestMemory): Promise<SessionImport> {

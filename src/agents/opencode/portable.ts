@@ -3,7 +3,7 @@ import { tmpdir } from "node:os"
 import { scratchFolder } from "../../lib/files.ts"
 import { AppError } from "../../protocol/errors.ts"
 import type { Agent, AgentScope, ImportedSession, VersionPolicy } from "../agent.ts"
-import { folderSpool, readPortable, writePortable } from "./portable-file.ts"
+import { folderSpool, readSessionFile, writeSessionFile } from "../session-file.ts"
 import { newDigestMemory } from "./digest-memory.ts"
 import { exportSessions } from "./export.ts"
 import { placesOf } from "./places.ts"
@@ -37,7 +37,7 @@ export async function exportFile(
     const shared = [...trees.shared, ...outputs.shared]
     const version = (await agent.detect(scope.env))?.version ?? ""
     const part = { agent: "opencode" as const, version, schemaStamp: taken.schemaStamp, shared }
-    await writePortable(file, { agent: "opencode", part, sessions: [...taken.sessions] }, scratch.path)
+    await writeSessionFile(file, { agent: "opencode", part, sessions: [...taken.sessions] }, scratch.path)
     return [...taken.sessions.map((entry) => ({ id: entry.id, outcome: "moved" as const })), ...failed]
   } finally {
     db.close()
@@ -55,7 +55,7 @@ export async function importFile(
   undoDirectory: string,
 ): Promise<readonly ImportedSession[]> {
   await using scratch = await scratchFolder(tmpdir(), "decamp-session")
-  const { part, sessions } = await readPortable(file, scratch.path)
+  const { part, sessions } = await readSessionFile(file, scratch.path, "opencode")
   const installed = await agent.detect(scope.env)
   if (installed === null) {
     throw new AppError("agent_missing", "opencode is not installed here", { hint: "npm install -g opencode-ai" })
