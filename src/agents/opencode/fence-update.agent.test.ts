@@ -6,7 +6,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { startFakeModel, type FakeModel } from "../../../test/support/fake-model.ts"
 import { listSessions, makeOpencodeHome, runPrompt, type OpencodeHome } from "../../../test/support/opencode-home.ts"
-import { olderOpencode } from "../../../test/support/older-agents.ts"
+import { otherOpencode } from "../../../test/support/other-agents.ts"
 import type { FenceRequest } from "../agent.ts"
 import { opencodeAgent } from "./agent.ts"
 import { schemaStamp } from "./store.ts"
@@ -24,7 +24,9 @@ beforeAll(async () => {
   folder = await realpath(await mkdtemp(join(tmpdir(), "decamp-ocupdate-")))
   model = startFakeModel()
   home = await makeOpencodeHome(join(folder, "home"), model.baseUrl)
-  older = { ...home, opencode: await olderOpencode() }
+  const found = await otherOpencode("1.14.41")
+  if (found === null) throw new Error("opencode 1.14.41 can't be had from npm")
+  older = { ...home, opencode: join(found.bin, "opencode") }
   place = join(folder, "home/proj")
   await mkdir(place, { recursive: true })
   const scope = { env: home.env, topLevel: place, excluded: [], rootCommit: null, originUrl: null }
@@ -54,12 +56,12 @@ const isAnswered = async (of: OpencodeHome, prompt: string): Promise<boolean> =>
 }
 
 test("the fence holds in the older one, through the update and after it, and is lifted without a trace", async () => {
-  expect(schemaStamp(home.database)).toBe("")
+  const before = schemaStamp(home.database)
   expect(await agent.fence(request)).toMatchObject({ sessions: [{ id, strength: "advisory" }], running: [] })
   expect(await isAnswered(older, "second")).toBe(false)
   // The first start of the new one brings the store to its schema: it empties and rebuilds tables.
   expect(await listSessions(home, place)).toMatchObject([{ id, title: "Old" }])
-  expect(schemaStamp(home.database)).not.toBe("")
+  expect(schemaStamp(home.database)).not.toBe(before)
   expect(await agent.fenced(request)).toEqual(new Map([[id, "enforced"]]))
   expect(await isAnswered(home, "third")).toBe(false)
   expect(await agent.fence(request)).toEqual({ sessions: [{ id, strength: "enforced" }], running: [] })
