@@ -1,6 +1,6 @@
 /** Other versions of the agents than the pinned ones: some older, from test/agents-other, and npm's newest. */
 import { existsSync } from "node:fs"
-import { mkdir, readdir, readFile, symlink, writeFile } from "node:fs/promises"
+import { mkdir, readFile, symlink, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { run } from "../../src/lib/process.ts"
 
@@ -11,57 +11,69 @@ const NEWEST = join(FOLDER, "node_modules/.newest")
 /** Versions of opencode in test/agents-other, oldest first. */
 export const OTHER_OPENCODE = ["1.14.41", "1.17.19", "1.18.3"] as const
 
-export interface OtherOpencode {
+/** The program of each package that has versions there. */
+const PACKAGES = {
+  opencode: "opencode-ai",
+  claude: "@anthropic-ai/claude-code",
+  codex: "@openai/codex",
+} as const
+type Program = keyof typeof PACKAGES
+
+export interface OtherAgent {
   readonly version: string
-  /** Folder with a program `opencode`, to put first in PATH. */
+  /** Folder with the program under its usual name, to put first in PATH. */
   readonly bin: string
 }
+export type OtherOpencode = OtherAgent
 
 let installed: Promise<string | null> | undefined
 
 /**
- * One of {@link OTHER_OPENCODE}; null, after a line that says why, when npm can't provide it. In CI (`CI=true`) that throws.
+ * One of the versions in test/agents-other; null, after a line that says why, when npm can't provide it. In CI (`CI=true`) that throws.
  */
-export async function otherOpencode(version: (typeof OTHER_OPENCODE)[number]): Promise<OtherOpencode | null> {
-  const problem = await (installed ??= install(FOLDER, ["install", "--no-save"]))
-  const found = problem === null ? await programOf(join(FOLDER, `node_modules/opencode-${version}`), version) : null
-  return found ?? unavailable(`opencode ${version}`, problem ?? "it is not in test/agents-other")
+export async function otherAgent(program: Program, version: string): Promise<OtherAgent | null> {
+  const folder = join(FOLDER, "node_modules", `${program}-${version}`)
+  const problem = existsSync(folder) ? null : await (installed ??= install(FOLDER, []))
+  const found = problem === null ? await programOf(folder, program, version) : null
+  return found ?? unavailable(`${program} ${version}`, problem ?? "it is not in test/agents-other")
+}
+
+export async function otherOpencode(version: (typeof OTHER_OPENCODE)[number]): Promise<OtherAgent | null> {
+  return await otherAgent("opencode", version)
 }
 
 /** npm's newest; null, after a line that says why, when it can't be told or had. */
-export async function newestOpencode(): Promise<OtherOpencode | null> {
-  const asked = await run(["npm", "view", "opencode-ai@latest", "version"], { env: environment(), timeoutMs: 60_000 })
+export async function newestAgent(program: Program): Promise<OtherAgent | null> {
+  const name = PACKAGES[program]
+  const asked = await run(["npm", "view", `${name}@latest`, "version"], { env: environment(), timeoutMs: 60_000 })
   const version = new TextDecoder().decode(asked.stdout).trim()
-  if (asked.exitCode !== 0 || version === "") return unavailable("npm's newest opencode", asked.stderr.slice(-300))
-  const folder = join(NEWEST, version)
+  if (asked.exitCode !== 0 || version === "") return unavailable(`npm's newest ${program}`, asked.stderr.slice(-300))
+  const folder = join(NEWEST, program, version)
   await mkdir(folder, { recursive: true })
   await writeFile(join(folder, "package.json"), '{"private":true}')
-  const problem = await install(folder, ["install", "--no-save", `opencode-ai@${version}`])
-  const found = problem === null ? await programOf(join(folder, "node_modules/opencode-ai"), version) : null
-  return found ?? unavailable(`opencode ${version}`, problem ?? "the package has no program")
+  const problem = await install(folder, [`${name}@${version}`])
+  const found = problem === null ? await programOf(join(folder, "node_modules", name), program, version) : null
+  return found ?? unavailable(`${program} ${version}`, problem ?? "the package has no program")
 }
 
-async function install(folder: string, argv: readonly string[]): Promise<string | null> {
-  if (
-    argv.length === 2 &&
-    OTHER_OPENCODE.every((version) => existsSync(join(folder, "node_modules", `opencode-${version}`)))
-  ) {
-    return null
-  }
-  const result = await run(["npm", ...argv, "--no-audit", "--no-fund"], { cwd: folder, env: environment() })
+async function install(folder: string, packages: readonly string[]): Promise<string | null> {
+  const argv = ["npm", "install", "--no-save", ...packages, "--no-audit", "--no-fund"] as const
+  const result = await run(argv, { cwd: folder, env: environment() })
   return result.exitCode === 0 ? null : `npm install ended with ${result.exitCode}: ${result.stderr.slice(-400)}`
 }
 
 /** The package's program under its usual name, in a folder of its own. */
-async function programOf(folder: string, version: string): Promise<OtherOpencode | null> {
+async function programOf(folder: string, program: Program, version: string): Promise<OtherAgent | null> {
   if (!existsSync(join(folder, "package.json"))) return null
-  const facts = JSON.parse(await readFile(join(folder, "package.json"), "utf8")) as { version?: string }
-  if (facts.version !== version) return null
-  const [program] = (await readdir(join(folder, "bin"))).filter((name) => name.startsWith("opencode"))
-  if (program === undefined) return null
+  const facts = JSON.parse(await readFile(join(folder, "package.json"), "utf8")) as {
+    version?: string
+    bin?: Record<string, string>
+  }
+  const path = facts.bin?.[program]
+  if (facts.version !== version || path === undefined) return null
   const bin = join(folder, "decamp-bin")
   await mkdir(bin, { recursive: true })
-  if (!existsSync(join(bin, "opencode"))) await symlink(join(folder, "bin", program), join(bin, "opencode"))
+  if (!existsSync(join(bin, program))) await symlink(join(folder, path), join(bin, program))
   return { version, bin }
 }
 

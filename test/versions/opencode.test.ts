@@ -17,7 +17,7 @@ import {
   startServer,
   type OpencodeHome,
 } from "../support/opencode-home.ts"
-import { newestOpencode, otherOpencode, type OtherOpencode } from "../support/other-agents.ts"
+import { newestAgent, otherOpencode, type OtherOpencode } from "../support/other-agents.ts"
 
 const PINNED = "1.18.33"
 const ORIGIN = "https://github.com/acme/versions.git"
@@ -179,7 +179,7 @@ test.each([["1.17.19"], ["1.18.3"]] as const)(
 )
 
 test("npm's newest and the pinned version take each other's sessions, or say that they do not", async () => {
-  const newest = await newestOpencode()
+  const newest = await newestAgent("opencode")
   if (newest === null || newest.version === PINNED) return
   const target = await place("newest", newest)
   await mkdir(target.directory)
