@@ -12,6 +12,7 @@ import { saveKnownManifest } from "./manifests.ts"
 import type { Tally } from "./move-output.ts"
 import type { Runtime } from "./runtime.ts"
 import type { Place } from "./store/host-store.ts"
+import { liftHere } from "./stopping.ts"
 import { settle, userGateway } from "./workspace.ts"
 
 export const UNENCRYPTED =
@@ -54,8 +55,18 @@ export async function register(
   const named = { ...place, name: view.workspace.name, wasOwner: true }
   daemon.store.saveJournal(newOwnerJournal(place.workspace, view.workspace.epoch, view.workspace.generation))
   await settle(daemon, repository, named)
+  await leaveFormer(daemon, named, tally)
   tally.notices.push(UNENCRYPTED)
   return { place: named, view }
+}
+
+/** A directory that was another workspace's is that no more: what kept prompts out of its sessions goes (specification, 3.6). */
+async function leaveFormer(daemon: Daemon, { workspace, directory }: Place, tally: Tally): Promise<void> {
+  for (const former of daemon.store.places()) {
+    if (former.workspace === workspace || former.directory !== directory) continue
+    await liftHere(daemon, former, tally.steps)
+    daemon.store.removePlace(former.workspace)
+  }
 }
 
 /** After a checkpoint is in the store: the directory is at it, and the next one builds on it. */

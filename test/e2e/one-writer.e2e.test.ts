@@ -110,6 +110,17 @@ test("a fence that has gone is told, and stands again after the daemon has start
   expect(() => addTurn(all.laptopHome.database, id, "again")).toThrow("decamp pull --migrate")
 }, 60_000)
 
+test("a directory that becomes a workspace of its own has its sessions to itself", async () => {
+  const { directory, ids } = await all.repository("fork", 1)
+  const [id = ""] = ids
+  await moved(directory, "push", "--migrate")
+  expect(() => addTurn(all.laptopHome.database, id, "refused")).toThrow("decamp pull --migrate")
+  const pushed = await moved(directory, "push", "--new-workspace")
+  expect(pushed.owner.host).not.toBe("box")
+  addTurn(all.laptopHome.database, id, "its own way")
+  expect(await status(directory)).toMatchObject({ here: "owner", sessions: [{ id, fence: "none" }] })
+}, 60_000)
+
 test("at the owner no trace of a fence is left, at the other host it stands", async () => {
   const { directory, ids } = await all.repository("undone", 1)
   const [id = ""] = ids
