@@ -115,6 +115,13 @@ test("status of an interrupted hand-off names its state and the commands to type
   )
 })
 
+test("status of a copy says whether a prompt typed in it is refused", () => {
+  const held = (fence: "enforced" | "advisory"): string =>
+    statusText({ ...status, here: "handed off", sessions: status.sessions.map((each) => ({ ...each, fence })) }, NOW)
+  expect(held("enforced")).toContain("here: handed off; prompts are refused in this directory\n")
+  expect(held("advisory")).toContain("as far as could be proved")
+})
+
 test("no text says fenced", () => {
   expect(statusText(status, NOW)).not.toContain("fenced")
 })

@@ -139,7 +139,7 @@ export function statusText(output: StatusOutput, nowMs: number): string {
   const lines = [
     `${workspace.name}   ${owner.host} owns it since ${timeText(owner.sinceMs, nowMs)} (epoch ${owner.epoch})${where}`,
     ...table(output.sessions.map(({ agent, title, id, state }) => [agent, title === "" ? id : title, state])),
-    `here: ${output.here}`,
+    `here: ${output.here}${heldText(output)}`,
     ...(output.autosync ? ["autosync: on"] : []),
   ]
   if (output.checkpoint === null) lines.push("no checkpoint yet: decamp push makes one")
@@ -245,4 +245,11 @@ export function timingText(timing: readonly Timing[], wallMs: number, agentsStop
     .map(([step, ms]) => [step, durationText(ms), `${all === 0 ? 0 : Math.round((ms / all) * 100)} %`])
   const stopped = agentsStoppedMs === null ? "" : `agents stopped ${durationText(agentsStoppedMs)}`
   return table([["step", "time", "share"], ...rows, ["total", durationText(wallMs), stopped]]).join("\n")
+}
+
+/** What a prompt typed here would meet. */
+function heldText({ sessions }: StatusOutput): string {
+  const fences = new Set(sessions.map(({ fence }) => fence))
+  if (fences.has("advisory")) return "; prompts are refused in this directory, as far as could be proved"
+  return fences.has("enforced") ? "; prompts are refused in this directory" : ""
 }
