@@ -10,9 +10,9 @@ import { AppError } from "../../protocol/errors.ts"
 import type { FencedSession, Fencer, FenceReport, FenceRequest, FenceStrength } from "../agent.ts"
 import { forgetJournal, journalFence, markFenced, readJournal } from "./fence-arrival.ts"
 import { setPendingGoals } from "./goals.ts"
-import { programsIn } from "./in-use.ts"
+import { execsIn, programsIn } from "./in-use.ts"
 import { isThreadId, placesOf, type CodexPlaces } from "./places.ts"
-import { fencedIds, rolloutsOfScope, type Rollout, type RolloutMemory } from "./rollouts.ts"
+import { allRollouts, fencedIds, rolloutsOfScope, type Rollout, type RolloutMemory } from "./rollouts.ts"
 import { askServer } from "./stdio-server.ts"
 import type { ThreadLocks } from "./thread-locks.ts"
 
@@ -47,7 +47,8 @@ export function codexFencer(memory: RolloutMemory, locks: ThreadLocks): Fencer {
         }),
       )
     },
-    lift: async (request) => await lift(request, await look(request), locks),
+    lift: async (request) =>
+      await lift(request, await look(request), await allRollouts(placesOf(request.scope.env), memory), locks),
   }
 }
 
@@ -58,9 +59,12 @@ async function fence(
 ): Promise<FenceReport> {
   const places = placesOf(request.scope.env)
   const rollouts = await look(request)
+  const open = rollouts.filter(({ id }) => locks.isElsewhere(places, id))
+  // A `codex exec` that has just taken its session writes the turn's first line a moment later.
+  const isTurnComing = open.length > 0 && (await execsIn(request.scope)).length > 0
   const running = familiesOf(
     rollouts,
-    rollouts.filter(({ id, tail }) => tail.isUnfinished && locks.isElsewhere(places, id)),
+    open.filter(({ tail }) => tail.isUnfinished || isTurnComing),
   )
   const still = rollouts.filter(({ id }) => !running.has(id))
   if (still.length > 0)
@@ -69,9 +73,9 @@ async function fence(
       still.map(({ id }) => id),
     )
   await placeMarks(request, still)
-  const open = still.filter(({ archived }) => archived === "no")
-  for (const { id } of open) await markFenced(places, id)
-  if (open.length > 0) await archive(request, places, open, locks)
+  const unparked = still.filter(({ archived }) => archived === "no")
+  for (const { id } of unparked) await markFenced(places, id)
+  if (unparked.length > 0) await archive(request, places, unparked, locks)
   const sessions: FencedSession[] = []
   for (const { id } of still) {
     const isHeld = await holdSoon(places, id, locks)
@@ -86,7 +90,7 @@ function weak(id: string): FencedSession {
 }
 
 /** Ids of some sessions with all of the same conversation: a sub-agent is archived with it. */
-function familiesOf(all: readonly Rollout[], some: readonly Rollout[]): ReadonlySet<string> {
+export function familiesOf(all: readonly Rollout[], some: readonly Rollout[]): ReadonlySet<string> {
   const roots = new Set(some.map(({ head }) => head.rootId))
   return new Set(all.filter(({ head }) => roots.has(head.rootId)).map(({ id }) => id))
 }
@@ -135,13 +139,15 @@ async function placeMarks({ marks, words }: FenceRequest, rollouts: readonly Rol
 async function lift(
   request: FenceRequest,
   rollouts: readonly Rollout[],
+  all: readonly Rollout[],
   locks: ThreadLocks,
 ): Promise<readonly string[]> {
   const { scope } = request
   const places = placesOf(scope.env)
   const marked = await fencedIds(places)
   const ids = new Set([...(await readJournal(request)), ...rollouts.map(({ id }) => id)].filter(isThreadId))
-  const parked = rollouts.filter(({ archived }) => archived === "fence")
+  // Also one that belongs to another directory by now.
+  const parked = all.filter(({ id, archived }) => ids.has(id) && archived === "fence")
   const wasFenced = [...ids].some((id) => marked.has(id) || locks.isHeld(places, id))
   for (const id of ids) locks.release(places, id)
   if (parked.length > 0) await unarchive(request, parked)

@@ -4,14 +4,18 @@ import { join } from "node:path"
 import { environmentOf, processTree, programName, type TreeProcess } from "../../lib/process-tree.ts"
 import type { AgentProcess, AgentScope, SessionState } from "../agent.ts"
 import { placesOf } from "./places.ts"
-import type { Rollout } from "./rollouts.ts"
+import { isInScope, type Rollout } from "./rollouts.ts"
 import type { ThreadLocks } from "./thread-locks.ts"
 
 const isCodex = (argv: readonly string[]): boolean => /^codex(\.js)?$/.test(programName(argv))
 /** Serves the interfaces of all directories; where it was started says nothing. */
 const isServer = ({ argv }: TreeProcess): boolean => argv.includes("app-server")
-/** `codex exec` ends with its turn. */
-const isExec = ({ argv }: TreeProcess): boolean => argv.slice(1, 4).includes("exec")
+/** `codex exec` (`codex e`) and `codex review` end with their turn. A word after the first prompt-like one is text. */
+const isExec = ({ argv }: TreeProcess): boolean => {
+  const prompt = argv.findIndex((word, index) => index > 0 && /\s/.test(word))
+  const words = argv.slice(1, prompt === -1 ? argv.length : prompt)
+  return words.some((word) => word === "exec" || word === "e" || word === "review")
+}
 
 export function stateOf(rollout: Rollout, isElsewhere: boolean): SessionState {
   if (rollout.tail.isUnfinished) return isElsewhere ? "running" : "interrupted"
@@ -22,8 +26,7 @@ export function stateOf(rollout: Rollout, isElsewhere: boolean): SessionState {
 export async function programsIn(scope: AgentScope): Promise<readonly TreeProcess[]> {
   const tree = (await processTree(isCodex)).filter(({ argv }) => isCodex(argv))
   const pids = new Set(tree.map(({ pid }) => pid))
-  const isHere = ({ cwd }: TreeProcess): boolean =>
-    cwd === null || cwd === scope.topLevel || cwd.startsWith(`${scope.topLevel}/`)
+  const isHere = ({ cwd }: TreeProcess): boolean => cwd === null || isInScope(cwd, scope)
   return tree.filter((each) => !isServer(each) && !pids.has(each.ppid) && isHere(each))
 }
 

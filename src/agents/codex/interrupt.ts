@@ -2,6 +2,7 @@
 import { run } from "../../lib/process.ts"
 import { endProcesses, signalProcess, stillThere } from "../../lib/process-tree.ts"
 import type { AgentProcess, AgentScope, Interrupter } from "../agent.ts"
+import { familiesOf } from "./fence.ts"
 import { markFenced } from "./fence-arrival.ts"
 import { execsIn, toolsOf } from "./in-use.ts"
 import { placesOf } from "./places.ts"
@@ -29,7 +30,7 @@ export function codexInterrupter(memory: RolloutMemory, locks: ThreadLocks): Int
       const until = performance.now() + SIGNAL_LIMIT_MS
       while ((await stillThere(execs)).length > 0 && performance.now() < until) await Bun.sleep(100)
       const execsLeft = await endProcesses(execs, { graceMs: 1_000 })
-      await closeServed(scope, await runningIn(scope))
+      await closeServed(scope, await look(scope), await runningIn(scope))
       const toolsLeft = await endProcesses(tools, { graceMs: TOOL_GRACE_MS })
       const left = await runningIn(scope)
       return {
@@ -53,11 +54,13 @@ function described(pid: number, argv: readonly string[]): AgentProcess {
 }
 
 /** What its server runs: archived as the fence archives it a moment later, so that lifting that brings it back. */
-async function closeServed(scope: AgentScope, running: readonly Rollout[]): Promise<void> {
+async function closeServed(scope: AgentScope, all: readonly Rollout[], running: readonly Rollout[]): Promise<void> {
   const binary = Bun.which("codex", { PATH: scope.env["PATH"] ?? "" })
   if (binary === null) return
+  // With a session its sub-agents go into the archive.
+  const family = familiesOf(all, running)
+  for (const { id, archived } of all) if (family.has(id) && archived === "no") await markFenced(placesOf(scope.env), id)
   for (const { id } of running) {
-    await markFenced(placesOf(scope.env), id)
     await run([binary, "archive", id], { cwd: scope.topLevel, env: scope.env, timeoutMs: ARCHIVE_LIMIT_MS })
   }
 }

@@ -160,7 +160,8 @@ export function directoryOf(rollout: Rollout): string {
   return rollout.tail.cwd ?? rollout.head.cwd
 }
 
-function isInScope(real: string, scope: AgentScope): boolean {
+/** Whether a real path lies in the workspace and in none that is nested in it. */
+export function isInScope(real: string, scope: AgentScope): boolean {
   return isBelow(real, scope.topLevel) && !scope.excluded.some((nested) => isBelow(real, nested))
 }
 

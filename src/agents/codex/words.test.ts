@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, expect, test } from "bun:test"
 import { existsSync } from "node:fs"
-import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from "node:fs/promises"
+import { chmod, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { readTextIfExists } from "../../lib/files.ts"
@@ -59,6 +59,18 @@ test("hooks of the user stay as they are, byte for byte, and behind a symbolic l
   expect(await state()).toBe("installed")
   await codexWords.uninstall(request)
   expect(await readFile(join(folder, "dotfiles.json"), "utf8")).toBe(own)
+})
+
+test("a decamp that lies elsewhere now replaces its hook, and mode and text of before come back", async () => {
+  const own = '{"hooks":{}}'
+  await writeFile(file, own)
+  await chmod(file, 0o644)
+  await codexWords.install({ ...request, hook: ["/old/decamp", "hook"] })
+  await codexWords.install(request)
+  expect(await readFile(file, "utf8")).not.toContain("/old/decamp")
+  await codexWords.uninstall(request)
+  expect(await readFile(file, "utf8")).toBe(own)
+  expect((await stat(file)).mode & 0o777).toBe(0o644)
 })
 
 test("what the user has changed since is kept, and ours alone is taken out", async () => {

@@ -62,19 +62,32 @@ async function install(request: WordsInstall): Promise<readonly InstalledPiece[]
   }
   const isFolderNew = !(await isThere(dirname(path)))
   if (!isFolderNew) await requireWritable(path)
-  const before = await readTextIfExists(path)
+  const text = await readTextIfExists(path)
+  const record = await readRecord(request)
+  // One that a decamp at another place has put there is replaced, and what was there before it stays known.
+  const isOurs = record !== null && text !== null && digest(text) === record.written
+  const before = isOurs ? record.before : text
   const file = parsed(before) ?? {}
   const command = commandOf(request)
   const hooks = { ...file.hooks }
   for (const event of HOOK_EVENTS) {
-    const others = (hooks[event] ?? []).filter((each) => !runs(each, command))
+    const others = (hooks[event] ?? []).filter(
+      (each) => !runs(each, command) && !runs(each, record?.command ?? command),
+    )
     hooks[event] = [...others, { hooks: [{ type: "command", command, timeout: TIMEOUT_S }] }]
   }
-  const text = `${JSON.stringify({ ...file, hooks }, null, 2)}\n`
+  const written = `${JSON.stringify({ ...file, hooks }, null, 2)}\n`
+  const mode = await modeOf(path)
   // How it is undone is on the disk before anything is done.
-  await writeRecord(request, { schema: 1, before, written: digest(text), command, isFolderNew })
+  await writeRecord(request, {
+    schema: 1,
+    before,
+    written: digest(written),
+    command,
+    isFolderNew: isFolderNew || record?.isFolderNew === true,
+  })
   await privateFolderIfMissing(dirname(path))
-  await writeFileDurably(path, text, 0o600)
+  await writeFileDurably(path, written, mode)
   return await inspect(request)
 }
 
@@ -89,10 +102,10 @@ async function uninstall(request: WordsInstall): Promise<readonly InstalledPiece
   if (digest(text) === record.written) {
     if (record.before === null) await rm(path)
     if (record.isFolderNew) await rmdir(dirname(path)).catch(() => {})
-    if (record.before !== null) await writeFileDurably(path, record.before, 0o600)
+    if (record.before !== null) await writeFileDurably(path, record.before, await modeOf(path))
   } else {
     const left = withoutOurs(parsed(text), record.command)
-    if (left !== null) await writeFileDurably(path, `${JSON.stringify(left, null, 2)}\n`, 0o600)
+    if (left !== null) await writeFileDurably(path, `${JSON.stringify(left, null, 2)}\n`, await modeOf(path))
   }
   await rm(recordFile(request), { force: true })
   return await inspect(request)
@@ -128,6 +141,14 @@ async function realFile(path: string): Promise<string> {
     if (isMissing(error)) return path
     throw error
   })
+}
+
+/** A file that is there keeps its mode. */
+async function modeOf(path: string): Promise<number> {
+  return await stat(path).then(
+    ({ mode }) => mode & 0o777,
+    () => 0o600,
+  )
 }
 
 async function isThere(path: string): Promise<boolean> {
