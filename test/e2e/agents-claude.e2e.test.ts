@@ -10,7 +10,7 @@ import { startFakeModel, toolCall, type FakeModel } from "../support/fake-model.
 import { openTerminal } from "../support/tmux.ts"
 import { BINARY, makeDirtyRepository, makeWorld, type CliResult, type Machine, type World } from "../support/world.ts"
 
-const NAMES = ["whole", "away", "busy", "both", "weak"]
+const NAMES = ["whole", "away", "busy", "both", "weak", "far"]
 
 let world: World
 let model: FakeModel
@@ -172,6 +172,24 @@ test("when both sides went on both are there, and both open in the agent", async
   await claudePrompt({ home: here, cwd: local, session: fork?.id ?? "", prompt: "the one from here" })
   expect(conversationWith("the one from here")).toContain("went on here")
 }, 180_000)
+
+test("a window at the other host takes no prompt once the workspace is home again", async () => {
+  const { local, remote } = await repository("far")
+  const { id } = await claudePrompt({ home: here, cwd: local, prompt: "begun at home" })
+  await moved(local, "push", "--migrate")
+  const argv = [there.claude, "--resume", id, "--permission-mode", "bypassPermissions"]
+  await using window = await openTerminal(world.root, argv, { cwd: remote, env: there.env })
+  await window.until(/❯/, 60_000)
+  await window.submit("typed there")
+  await window.until(/REPLY#\d+ to: typed there/, 60_000)
+  await Bun.sleep(1500)
+  await moved(local, "pull", "--migrate")
+  await window.submit("typed there too late")
+  await window.until(/decamp pull --migrate|is on /, 30_000)
+  expect(conversationWith("typed there too late")).toBe("[]")
+  await claudePrompt({ home: here, cwd: local, session: id, prompt: "on at home" })
+  expect(conversationWith("on at home")).toContain("typed there")
+}, 120_000)
 
 test("where nothing can be proved a script is refused before anything moves, unless it says --allow-advisory", async () => {
   const { local, remote } = await repository("weak")

@@ -162,3 +162,23 @@ test("a turn in a tool makes the move wait or be interrupted; a broken session s
   await codexPrompt({ home: here, cwd: local, session: whole, prompt: "still whole" })
   expect(conversationWith("still whole")).toContain("whole")
 }, 180_000)
+
+test("when both sides went on both are there, and both open in the agent", async () => {
+  const { local, remote } = await repository("both")
+  const { id } = await codexPrompt({ home: here, cwd: local, prompt: "begun here" })
+  await moved(local, "push", "--migrate")
+  await codexPrompt({ home: there, cwd: remote, session: id, prompt: "went on there" })
+  // Without its daemon decamp holds no lock, and a person can take the session out of the archive.
+  await laptop.plain(["stop", "--force"])
+  const unarchived = Bun.spawnSync([here.codex, "unarchive", id], { cwd: local, env: { ...here.env } })
+  expect(unarchived.exitCode).toBe(0)
+  await codexPrompt({ home: here, cwd: local, session: id, prompt: "went on here" })
+  const pulled = await moved(local, "pull", "--migrate")
+  expect(outcomes(pulled)[id]).toBe("forked")
+  const fork = (await status(local)).sessions.find((session) => session.id !== id)
+  expect(fork?.title).toMatch(/both sides/)
+  await codexPrompt({ home: here, cwd: local, session: id, prompt: "the one from there" })
+  expect(conversationWith("the one from there")).toContain("went on there")
+  await codexPrompt({ home: here, cwd: local, session: fork?.id ?? "", prompt: "the one from here" })
+  expect(conversationWith("the one from here")).toContain("went on here")
+}, 120_000)
