@@ -24,7 +24,8 @@ export type HostIdentity = z.infer<typeof identitySchema>
 /** Where a workspace lies on this host. */
 const placeSchema = z.object({
   workspace: workspaceIdSchema,
-  name: nameSchema,
+  /** "" until the gateway has told it. */
+  name: z.string(),
   directory: z.string(),
   /** The variables that decide where the agents' stores lie, as the user's command gave them. */
   env: z.record(z.string(), z.string()),
