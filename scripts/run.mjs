@@ -118,7 +118,7 @@ function testGroups(names) {
   const files = [...filesBelow("src"), ...filesBelow("test")].filter((path) => path.endsWith(".test.ts"))
   const groupOf = (path) => {
     if (/^test\/round-trip\/|\/round-trip\.e2e\.test\.ts$/.test(path)) return "round trips"
-    if (/^test\/e2e\/(agents-|one-writer|going-on)/.test(path)) return "agents e2e"
+    if (/^test\/e2e\/(agents-|one-writer|going-on|session-moves|history-sessions)/.test(path)) return "agents e2e"
     if (path.startsWith("test/e2e/")) return "e2e"
     if (path.startsWith("test/fault/")) return "fault"
     if (path.startsWith("test/matrix/")) return "matrix"
