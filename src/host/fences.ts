@@ -1,8 +1,8 @@
 /** The fences of one directory: set while this host does not own the workspace, lifted when it does; what they are made of is each agent's. */
-import { rm, stat } from "node:fs/promises"
+import { rm } from "node:fs/promises"
 import { join } from "node:path"
 import type { AgentScope, FencedSession, FenceRequest, FenceStrength } from "../agents/agent.ts"
-import { isMissing, privateFolder } from "../lib/files.ts"
+import { isThere, privateFolder } from "../lib/files.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import type { AgentName } from "../protocol/manifest.ts"
 import type { HandoffId, WorkspaceId } from "../protocol/ids.ts"
@@ -55,13 +55,7 @@ export function marksFolder(daemon: Daemon, agent: AgentName): string {
 
 /** Whether fences may stand for this workspace here. */
 export async function mayBeFenced(daemon: Daemon, workspace: WorkspaceId): Promise<boolean> {
-  return await stat(fenceFolder(daemon, workspace)).then(
-    () => true,
-    (error: unknown) => {
-      if (isMissing(error)) return false
-      throw error
-    },
-  )
+  return await isThere(fenceFolder(daemon, workspace))
 }
 
 export interface Fences {

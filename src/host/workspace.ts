@@ -4,7 +4,7 @@ import type { Repository } from "../checkpoint/code.ts"
 import { identityOf, writeIdentity } from "../checkpoint/identity.ts"
 import { openRepository } from "../checkpoint/repository.ts"
 import { BLOCKING_STATES } from "../handoff/record.ts"
-import { isMissing } from "../lib/files.ts"
+import { isMissing, isThere } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { WorkspaceView } from "../protocol/gateway-api.ts"
 import type { WorkspaceId } from "../protocol/ids.ts"
@@ -162,15 +162,5 @@ async function existing(directory: string): Promise<void> {
       cause: error,
       hint: "name the directory of a git repository",
     })
-  }
-}
-
-async function isThere(directory: string): Promise<boolean> {
-  try {
-    await realpath(directory)
-    return true
-  } catch (error) {
-    if (isMissing(error)) return false
-    throw error
   }
 }

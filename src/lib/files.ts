@@ -1,6 +1,6 @@
 /** Durable file writes, locks and private folders. */
 import { Database } from "bun:sqlite"
-import { chmod, mkdir, open, readFile, rename, rm } from "node:fs/promises"
+import { chmod, mkdir, open, readFile, rename, rm, stat } from "node:fs/promises"
 import { dirname, join } from "node:path"
 import { AppError } from "../protocol/errors.ts"
 
@@ -83,5 +83,16 @@ export async function scratchFolder(
     async [Symbol.asyncDispose]() {
       await rm(path, { recursive: true, force: true })
     },
+  }
+}
+
+/** Whether there is something at a path; links are followed, one that leads nowhere is nothing. */
+export async function isThere(path: string): Promise<boolean> {
+  try {
+    await stat(path)
+    return true
+  } catch (error) {
+    if (isMissing(error)) return false
+    throw error
   }
 }

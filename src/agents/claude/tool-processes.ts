@@ -4,6 +4,7 @@
  */
 import { descendantsOf, environmentOf, processTree, programName, type TreeProcess } from "../../lib/process-tree.ts"
 import type { AgentProcess, AgentScope } from "../agent.ts"
+import { isInScope } from "../scope.ts"
 import { liveSessions } from "./in-use.ts"
 import { placesOf } from "./places.ts"
 
@@ -60,9 +61,4 @@ function ownProcesses(tree: readonly TreeProcess[], agents: ReadonlySet<number>)
   const own = new Set(descendantsOf(others, [process.pid]).map(({ pid }) => pid))
   for (let pid = process.pid; pid > 1 && !own.has(pid); pid = byPid.get(pid)?.ppid ?? 0) own.add(pid)
   return own
-}
-
-function isInScope(path: string, scope: AgentScope): boolean {
-  const isBelow = (top: string): boolean => path === top || path.startsWith(`${top}/`)
-  return isBelow(scope.topLevel) && !scope.excluded.some(isBelow)
 }

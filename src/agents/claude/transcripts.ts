@@ -1,8 +1,9 @@
 /** Finding the sessions of a directory. Both ends of a transcript are read once for each state it is in. */
-import { readdir, realpath, stat } from "node:fs/promises"
+import { readdir, stat } from "node:fs/promises"
 import { basename, dirname, join } from "node:path"
 import { isMissing } from "../../lib/files.ts"
 import type { AgentScope } from "../agent.ts"
+import { isInScope, realDirectory } from "../scope.ts"
 import { readEnds, type TranscriptEnds } from "./ends.ts"
 import { isSessionId, mayBeBelow, projectName, type ClaudePlaces } from "./places.ts"
 
@@ -142,22 +143,4 @@ async function firstOf(paths: readonly string[], memory: TranscriptMemory): Prom
     if (transcript !== null) return transcript
   }
   return null
-}
-
-function isInScope(real: string, scope: AgentScope): boolean {
-  return isBelow(real, scope.topLevel) && !scope.excluded.some((nested) => isBelow(real, nested))
-}
-
-function isBelow(path: string, top: string): boolean {
-  return path === top || path.startsWith(top.endsWith("/") ? top : `${top}/`)
-}
-
-/** Real path, also of a directory that is gone: then of the nearest folder above that is there. */
-export async function realDirectory(path: string): Promise<string> {
-  try {
-    return await realpath(path)
-  } catch {
-    const parent = dirname(path)
-    return parent === path ? path : join(await realDirectory(parent), basename(path))
-  }
 }

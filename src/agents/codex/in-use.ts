@@ -4,7 +4,8 @@ import { join } from "node:path"
 import { environmentOf, processTree, programName, type TreeProcess } from "../../lib/process-tree.ts"
 import type { AgentProcess, AgentScope, SessionState } from "../agent.ts"
 import { placesOf } from "./places.ts"
-import { isInScope, type Rollout } from "./rollouts.ts"
+import { isInScope } from "../scope.ts"
+import type { Rollout } from "./rollouts.ts"
 import type { ThreadLocks } from "./thread-locks.ts"
 
 const isCodex = (argv: readonly string[]): boolean => /^codex(\.js)?$/.test(programName(argv))

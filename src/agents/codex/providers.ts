@@ -1,8 +1,7 @@
 /** Which model providers Codex has here, without reading a secret. Facts seen in 0.169.0. */
-import { stat } from "node:fs/promises"
 import { join } from "node:path"
 import { z } from "zod"
-import { isMissing, readTextIfExists } from "../../lib/files.ts"
+import { isThere, readTextIfExists } from "../../lib/files.ts"
 import type { AgentEnvironment } from "../agent.ts"
 import { placesOf } from "./places.ts"
 
@@ -25,7 +24,7 @@ export async function configuredProviders(env: AgentEnvironment): Promise<readon
   // A login in the system's keyring, or wherever `auto` puts it, is nobody's to look at.
   const store = config.cli_auth_credentials_store ?? "file"
   if (store !== "file" && store !== "ephemeral") return null
-  const isLoggedIn = OPENAI_KEYS.some((name) => (env[name] ?? "") !== "") || (await exists(join(home, "auth.json")))
+  const isLoggedIn = OPENAI_KEYS.some((name) => (env[name] ?? "") !== "") || (await isThere(join(home, "auth.json")))
   const own = Object.keys(config.model_providers ?? {})
   return [...new Set([...LOCAL, ...(isLoggedIn ? [OPENAI] : []), ...own])].toSorted()
 }
@@ -38,14 +37,4 @@ async function readConfig(path: string): Promise<z.infer<typeof configSchema> | 
   } catch {
     return null
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await stat(path).then(
-    () => true,
-    (error: unknown) => {
-      if (isMissing(error)) return false
-      throw error
-    },
-  )
 }

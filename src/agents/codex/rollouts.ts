@@ -1,9 +1,10 @@
 /** Finding the rollouts of a directory. Both ends of a file are read once for each state it is in; a listing after that reads folders only. */
 import type { Dirent } from "node:fs"
-import { readdir, realpath, stat } from "node:fs/promises"
-import { basename, dirname, join } from "node:path"
+import { readdir, stat } from "node:fs/promises"
+import { join } from "node:path"
 import { isMissing } from "../../lib/files.ts"
 import type { AgentScope } from "../agent.ts"
+import { isInScope, realDirectory } from "../scope.ts"
 import { readRolloutName, type CodexPlaces } from "./places.ts"
 import { readRollout, type RolloutHead, type RolloutTail } from "./rollout.ts"
 
@@ -158,23 +159,4 @@ export async function rolloutsOfScope(
 /** Directory that a session is in now. */
 export function directoryOf(rollout: Rollout): string {
   return rollout.tail.cwd ?? rollout.head.cwd
-}
-
-/** Whether a real path lies in the workspace and in none that is nested in it. */
-export function isInScope(real: string, scope: AgentScope): boolean {
-  return isBelow(real, scope.topLevel) && !scope.excluded.some((nested) => isBelow(real, nested))
-}
-
-function isBelow(path: string, top: string): boolean {
-  return path === top || path.startsWith(top.endsWith("/") ? top : `${top}/`)
-}
-
-/** Real path, also of a directory that is gone: then of the nearest folder above that is there. */
-async function realDirectory(path: string): Promise<string> {
-  try {
-    return await realpath(path)
-  } catch {
-    const parent = dirname(path)
-    return parent === path ? path : join(await realDirectory(parent), basename(path))
-  }
 }

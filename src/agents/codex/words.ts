@@ -6,7 +6,7 @@ import { createHash } from "node:crypto"
 import { access, constants, realpath, rm, rmdir, stat } from "node:fs/promises"
 import { dirname, join } from "node:path"
 import { z } from "zod"
-import { isMissing, privateFolder, readTextIfExists, writeFileDurably } from "../../lib/files.ts"
+import { isMissing, isThere, privateFolder, readTextIfExists, writeFileDurably } from "../../lib/files.ts"
 import { AppError } from "../../protocol/errors.ts"
 import type { InstalledPiece, WordsInstall, WordsInstaller } from "../agent.ts"
 import { HOOK_EVENTS } from "./hook.ts"
@@ -148,16 +148,6 @@ async function modeOf(path: string): Promise<number> {
   return await stat(path).then(
     ({ mode }) => mode & 0o777,
     () => 0o600,
-  )
-}
-
-async function isThere(path: string): Promise<boolean> {
-  return await stat(path).then(
-    () => true,
-    (error: unknown) => {
-      if (isMissing(error)) return false
-      throw error
-    },
   )
 }
 

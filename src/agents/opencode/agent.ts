@@ -1,8 +1,7 @@
 /** opencode as decamp sees it. Facts about its store were seen in 1.18.33. */
 import type { Database } from "bun:sqlite"
-import { stat } from "node:fs/promises"
 import { join } from "node:path"
-import { isMissing, privateFolder } from "../../lib/files.ts"
+import { isThere, privateFolder } from "../../lib/files.ts"
 import { run } from "../../lib/process.ts"
 import type { BlobSink } from "../../protocol/blob.ts"
 import { AppError } from "../../protocol/errors.ts"
@@ -196,7 +195,7 @@ function withoutOutputs(
  */
 async function ensureStore(scope: AgentScope): Promise<string> {
   const { database } = placesOf(scope.env)
-  if (database !== null && (await stat(database).then(() => true, isMissingOrThrow))) return database
+  if (database !== null && (await isThere(database))) return database
   const binary = Bun.which("opencode", { PATH: scope.env["PATH"] ?? "" })
   if (binary === null || database === null) {
     throw new AppError("agent_missing", "opencode is not installed here, so its store can't be made", {
@@ -208,11 +207,6 @@ async function ensureStore(scope: AgentScope): Promise<string> {
     env: scope.env,
     timeoutMs: 120_000,
   })
-  if (await stat(database).then(() => true, isMissingOrThrow)) return database
+  if (await isThere(database)) return database
   throw new AppError("agent_version", `opencode did not make its store at ${database}: ${made.stderr.slice(-300)}`)
-}
-
-function isMissingOrThrow(error: unknown): false {
-  if (isMissing(error)) return false
-  throw error
 }

@@ -3,7 +3,8 @@ import { realpath } from "node:fs/promises"
 import { havingOpen, processTree, programName, type TreeProcess } from "../../lib/process-tree.ts"
 import type { AgentProcess, AgentScope } from "../agent.ts"
 import { placesOf } from "./places.ts"
-import { isInScope, type StoredSession } from "./store.ts"
+import { isInScope } from "../scope.ts"
+import type { StoredSession } from "./store.ts"
 
 /** A turn that was recorded this long before a process began can't be that process's, ms; clocks of both are this machine's. */
 const START_SLACK_MS = 2_000

@@ -1,11 +1,10 @@
 /** Reading opencode's SQLite store without opencode. Facts seen in opencode 1.18.33. */
 import { Database } from "bun:sqlite"
 import { existsSync } from "node:fs"
-import { realpath } from "node:fs/promises"
-import { basename, dirname, join } from "node:path"
 import { newMemoryPace } from "../../lib/memory.ts"
 import { AppError } from "../../protocol/errors.ts"
 import type { AgentScope } from "../agent.ts"
+import { isInScope, realDirectory } from "../scope.ts"
 
 /** Tables that hold one session's records, the column that names the session, and what makes two rows the same one. */
 export const SESSION_TABLES = [
@@ -226,23 +225,4 @@ export async function sessionsOfScope(
     }
   }
   return { sessions: readSessions(db, inside), aliases: [...aliases].filter((alias) => alias.length > 1) }
-}
-
-/** Whether a real path is the scope's top or below it and not in a nested repository. */
-export function isInScope(real: string, scope: AgentScope): boolean {
-  return isBelow(real, scope.topLevel) && !scope.excluded.some((nested) => isBelow(real, nested))
-}
-
-function isBelow(path: string, top: string): boolean {
-  return path === top || path.startsWith(top.endsWith("/") ? top : `${top}/`)
-}
-
-/** Real path, also of a directory that is gone: then of the nearest folder above that is there. */
-async function realDirectory(path: string): Promise<string> {
-  try {
-    return await realpath(path)
-  } catch {
-    const parent = dirname(path)
-    return parent === path ? path : join(await realDirectory(parent), basename(path))
-  }
 }

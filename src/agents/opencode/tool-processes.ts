@@ -5,7 +5,7 @@
 import { descendantsOf, environmentOf, programName, type TreeProcess } from "../../lib/process-tree.ts"
 import type { AgentProcess, AgentScope } from "../agent.ts"
 import { activityOf, isOpencode, type Activity } from "./processes.ts"
-import { isInScope } from "./store.ts"
+import { isInScope } from "../scope.ts"
 
 /** A look at the process table in which tools can be told. */
 export async function activityWithTools(scope: AgentScope): Promise<Activity> {

@@ -2,11 +2,11 @@
  * How an import is taken back: one numbered file per change in the undo folder, fsynced before the change is made, with what it
  * needs beside it. Undone from the newest to the oldest, each once.
  */
-import { copyFile, open, readdir, rename, rm, stat, truncate, utimes } from "node:fs/promises"
+import { copyFile, open, readdir, rename, rm, truncate, utimes } from "node:fs/promises"
 import { createReadStream } from "node:fs"
 import { join } from "node:path"
 import { z } from "zod"
-import { isMissing, privateFolder, readTextIfExists, syncFolder, writeFileDurably } from "../../lib/files.ts"
+import { isMissing, isThere, privateFolder, readTextIfExists, syncFolder, writeFileDurably } from "../../lib/files.ts"
 import type { AgentName } from "../../protocol/manifest.ts"
 import type { AgentEnvironment } from "../agent.ts"
 import { carriedSchema, writeCarried } from "./carried.ts"
@@ -97,7 +97,7 @@ async function takeBack(owner: UndoOwner, step: UndoStep): Promise<void> {
   if (step.do === "carried") return await writeCarried({ env: owner.env, agent: owner.agent, id: step.id }, step.before)
   const path = owner.locate === undefined ? step.path : await owner.locate(step.path)
   if (step.do === "add") return await rm(path, { force: true })
-  if (!(await exists(step.saved))) return
+  if (!(await isThere(step.saved))) return
   const at = new Date(step.mtimeMs)
   if (step.do === "replace") {
     const temporary = `${path}.decamp.tmp`
@@ -105,7 +105,7 @@ async function takeBack(owner: UndoOwner, step: UndoStep): Promise<void> {
     await utimes(temporary, at, at)
     return await rename(temporary, path)
   }
-  if (!(await exists(path))) return
+  if (!(await isThere(path))) return
   await truncate(path, step.offset)
   const to = await open(path, "a")
   try {
@@ -115,14 +115,4 @@ async function takeBack(owner: UndoOwner, step: UndoStep): Promise<void> {
     await to.close()
   }
   await utimes(path, at, at)
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await stat(path).then(
-    () => true,
-    (error: unknown) => {
-      if (isMissing(error)) return false
-      throw error
-    },
-  )
 }
