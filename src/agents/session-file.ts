@@ -5,16 +5,18 @@
 import { createHash } from "node:crypto"
 import { createReadStream, createWriteStream } from "node:fs"
 import { open, rename, rm, stat, writeFile } from "node:fs/promises"
+import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { Readable } from "node:stream"
 import { pipeline } from "node:stream/promises"
 import { createZstdCompress, createZstdDecompress } from "node:zlib"
 import { z } from "zod"
-import { isMissing } from "../lib/files.ts"
+import { isMissing, scratchFolder } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { BlobSink, BlobSource } from "../protocol/blob.ts"
 import { blobIdSchema, type BlobId } from "../protocol/ids.ts"
 import { agentNameSchema, agentPartSchema, sessionEntrySchema, type AgentName } from "../protocol/manifest.ts"
+import type { Agent, AgentScope, ImportedSession, VersionPolicy } from "./agent.ts"
 
 /** The first line. */
 function magicOf(agent: AgentName): string {
@@ -143,6 +145,33 @@ export async function readSessionFile(file: string, spool: string, agent: AgentN
   } catch (error) {
     throw new AppError("damaged_data", `the session file ${file} can't be read to its end`, { cause: error })
   }
+}
+
+/**
+ * Brings a file's sessions in. Where one is here already, what arrives replaces it: what was here stays in `undoDirectory`.
+ * @param words what the program is called, and the command that installs it
+ * @throws {AppError} damaged_data, agent_version, agent_missing
+ */
+export async function importSessionFile(
+  agent: Agent & VersionPolicy,
+  words: { readonly name: string; readonly install: string },
+  { scope, file, undoDirectory }: { readonly scope: AgentScope; readonly file: string; readonly undoDirectory: string },
+): Promise<readonly ImportedSession[]> {
+  await using scratch = await scratchFolder(tmpdir(), "decamp-session")
+  const { part, sessions } = await readSessionFile(file, scratch.path, agent.name)
+  const installed = await agent.detect(scope.env)
+  if (installed === null) {
+    throw new AppError("agent_missing", `${words.name} is not installed here`, { hint: words.install })
+  }
+  const verdict = agent.compareVersions(part, installed)
+  if (verdict.verdict === "refuse") throw new AppError("agent_version", verdict.message, { hint: verdict.hint })
+  // With what is here as the base, an import neither keeps nor forks: it replaces.
+  const base = await agent.digests(
+    scope,
+    sessions.map(({ id }) => id),
+  )
+  const { source } = folderSpool(scratch.path)
+  return (await agent.import({ scope, part, sessions, source, base, undoDirectory })).sessions
 }
 
 interface ByteReader {

@@ -13,14 +13,14 @@ import type {
   WordsInstaller,
 } from "../agent.ts"
 import { binaryFinder } from "../binaries.ts"
-import { isSessionFile } from "../session-file.ts"
+import { importSessionFile, isSessionFile } from "../session-file.ts"
 import { exportSessions } from "./export.ts"
 import { claudeFencer } from "./fence.ts"
 import { importSessions } from "./import.ts"
 import { processesOf } from "./in-use.ts"
 import { claudeInterrupter } from "./interrupt.ts"
 import { digestsOf, listSessions } from "./listing.ts"
-import { exportFile, importFile } from "./portable.ts"
+import { exportFile } from "./portable.ts"
 import { claudePrompter } from "./prompt.ts"
 import { configuredProviders } from "./providers.ts"
 import { claudeReadiness } from "./readiness.ts"
@@ -67,7 +67,12 @@ export function claudeAgent(): Agent &
     ...claudeReadiness,
     ...claudeWords,
     exportFile: async (scope, id, file) => await exportFile(memory, agent, scope, id, file),
-    importFile: async (scope, file, undoDirectory) => await importFile(agent, scope, file, undoDirectory),
+    importFile: async (scope, file, undoDirectory) =>
+      await importSessionFile(
+        agent,
+        { name: "Claude Code", install: "npm install -g @anthropic-ai/claude-code" },
+        { scope, file, undoDirectory },
+      ),
     recognizes: async (file) => await isSessionFile(file, "claude"),
   }
 }

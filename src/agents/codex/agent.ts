@@ -14,7 +14,7 @@ import type {
   WordsInstaller,
 } from "../agent.ts"
 import { binaryFinder } from "../binaries.ts"
-import { isSessionFile } from "../session-file.ts"
+import { importSessionFile, isSessionFile } from "../session-file.ts"
 import { exportSessions } from "./export.ts"
 import { codexFencer } from "./fence.ts"
 import { importSessions } from "./import.ts"
@@ -22,7 +22,7 @@ import { processesOf } from "./in-use.ts"
 import { codexInterrupter } from "./interrupt.ts"
 import { digestsOf, listSessions } from "./listing.ts"
 import { placesOf } from "./places.ts"
-import { exportFile, importFile } from "./portable.ts"
+import { exportFile } from "./portable.ts"
 import { codexPrompter } from "./prompt.ts"
 import { configuredProviders } from "./providers.ts"
 import { codexReadiness } from "./readiness.ts"
@@ -79,7 +79,12 @@ export function codexAgent(): Agent &
     ...codexReadiness,
     ...codexWords,
     exportFile: async (scope, id, file) => await exportFile(memory, agent, scope, id, file),
-    importFile: async (scope, file, undoDirectory) => await importFile(agent, scope, file, undoDirectory),
+    importFile: async (scope, file, undoDirectory) =>
+      await importSessionFile(
+        agent,
+        { name: "codex", install: "npm install -g @openai/codex" },
+        { scope, file, undoDirectory },
+      ),
     recognizes: async (file) => await isSessionFile(file, "codex"),
   }
 }

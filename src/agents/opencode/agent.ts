@@ -25,7 +25,7 @@ import type {
   WordsInstaller,
 } from "../agent.ts"
 import { binaryFinder } from "../binaries.ts"
-import { isSessionFile } from "../session-file.ts"
+import { importSessionFile, isSessionFile } from "../session-file.ts"
 import { newDigestMemory, type DigestMemory } from "./digest-memory.ts"
 import { exportSessions } from "./export.ts"
 import { opencodeFencer } from "./fence.ts"
@@ -33,7 +33,7 @@ import { importSessions } from "./import.ts"
 import { opencodeInterrupter } from "./interrupt.ts"
 import { digestsOf, listSessions, unfinishedSessions } from "./listing.ts"
 import { placesOf } from "./places.ts"
-import { exportFile, importFile } from "./portable.ts"
+import { exportFile } from "./portable.ts"
 import { processesOf } from "./processes.ts"
 import { projectIdOf } from "./project.ts"
 import { attachCommand, promptSession } from "./prompt.ts"
@@ -90,7 +90,12 @@ export function opencodeAgent(): Agent &
     missing: missingHere,
     ...opencodeWords,
     exportFile: async (scope, id, file) => await exportFile(agent, scope, id, file),
-    importFile: async (scope, file, undoDirectory) => await importFile(agent, scope, file, undoDirectory),
+    importFile: async (scope, file, undoDirectory) =>
+      await importSessionFile(
+        agent,
+        { name: "opencode", install: "npm install -g opencode-ai" },
+        { scope, file, undoDirectory },
+      ),
     recognizes: async (file) => await isSessionFile(file, "opencode"),
   }
 }

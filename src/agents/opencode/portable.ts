@@ -2,8 +2,8 @@
 import { tmpdir } from "node:os"
 import { scratchFolder } from "../../lib/files.ts"
 import { AppError } from "../../protocol/errors.ts"
-import type { Agent, AgentScope, ImportedSession, VersionPolicy } from "../agent.ts"
-import { folderSpool, readSessionFile, writeSessionFile } from "../session-file.ts"
+import type { Agent, AgentScope, ImportedSession } from "../agent.ts"
+import { folderSpool, writeSessionFile } from "../session-file.ts"
 import { newDigestMemory } from "./digest-memory.ts"
 import { exportSessions } from "./export.ts"
 import { placesOf } from "./places.ts"
@@ -42,32 +42,4 @@ export async function exportFile(
   } finally {
     db.close()
   }
-}
-
-/**
- * Brings a file's sessions in. Where one is here already, what arrives replaces it: the previous rows stay in `undoDirectory`.
- * @throws {AppError} damaged_data, agent_version, agent_missing
- */
-export async function importFile(
-  agent: Agent & VersionPolicy,
-  scope: AgentScope,
-  file: string,
-  undoDirectory: string,
-): Promise<readonly ImportedSession[]> {
-  await using scratch = await scratchFolder(tmpdir(), "decamp-session")
-  const { part, sessions } = await readSessionFile(file, scratch.path, "opencode")
-  const installed = await agent.detect(scope.env)
-  if (installed === null) {
-    throw new AppError("agent_missing", "opencode is not installed here", { hint: "npm install -g opencode-ai" })
-  }
-  const verdict = agent.compareVersions(part, installed)
-  if (verdict.verdict === "refuse") throw new AppError("agent_version", verdict.message, { hint: verdict.hint })
-  // With what is here as the base, an import neither keeps nor forks: it replaces.
-  const base = await agent.digests(
-    scope,
-    sessions.map(({ id }) => id),
-  )
-  const { source } = folderSpool(scratch.path)
-  const imported = await agent.import({ scope, part, sessions, source, base, undoDirectory })
-  return imported.sessions
 }
