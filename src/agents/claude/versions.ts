@@ -1,30 +1,14 @@
 /** Which versions of Claude Code may exchange sessions: data, from tests with the real binaries. */
 import type { AgentInstallation, VersionVerdict } from "../agent.ts"
-
-interface TestedPair {
-  /** Major and minor version. */
-  readonly source: string
-  readonly target: string
-}
+import { compareNumbers, forwardVerdict, shown, type TestedPair, type Version } from "../versions.ts"
 
 /** Pairs of different minor versions whose sessions were carried and gone on with in this direction. None so far. */
 const TESTED_PAIRS: readonly TestedPair[] = []
-
-interface Version {
-  readonly major: number
-  readonly minor: number
-  readonly patch: number
-}
 
 /** Reads `2.1.197 (Claude Code)` or `2.1.197`; null for everything else: pre-releases and development builds were never tested. */
 export function parseVersion(text: string): Version | null {
   const match = /^v?(\d{1,6})\.(\d{1,6})\.(\d{1,6})(?: \(Claude Code\))?$/.exec(text.trim())
   return match === null ? null : { major: Number(match[1]), minor: Number(match[2]), patch: Number(match[3]) }
-}
-
-/** Below, equal or above 0, like a sort function's answer. */
-export function compare(a: Version, b: Version): number {
-  return a.major - b.major || a.minor - b.minor || a.patch - b.patch
 }
 
 /** Compares the version that wrote arriving sessions with the one installed at the target; nothing has moved yet. */
@@ -33,48 +17,17 @@ export function compareVersions(
   target: AgentInstallation,
   tested: readonly TestedPair[] = TESTED_PAIRS,
 ): VersionVerdict {
-  const from = parseVersion(source.version)
-  const to = parseVersion(target.version)
-  if (from === null || to === null) return unreadable(source.version, from === null, target.version)
-  const both = `Claude Code is ${shown(from)} at the source and ${shown(to)} at the target`
-  if (from.major === to.major && from.minor === to.minor && compare(to, from) >= 0) {
-    return { verdict: "go", notice: from.patch === to.patch ? null : `${both}: only the patch differs` }
-  }
-  const isTested = tested.some((pair) => pair.source === minorOf(from) && pair.target === minorOf(to))
-  if (isTested && compare(to, from) > 0) return { verdict: "go", notice: `${both}: tested in this direction` }
-  const [behind, version] = compare(to, from) > 0 ? ["source", to] : ["target", from]
-  return {
-    verdict: "refuse",
-    message: compare(to, from) > 0 ? `${both}, a pair that was not tested` : `${both}, which is older`,
-    hint: `on the ${behind}: npm install -g @anthropic-ai/claude-code@${shown(version)}; or move the code alone with --leave-sessions`,
-  }
+  return forwardVerdict(source.version, target.version, {
+    name: "Claude Code",
+    npm: "@anthropic-ai/claude-code",
+    parse: parseVersion,
+    tested,
+  })
 }
 
 /** Why a session can't go on with the version installed here, null when it can: newer lines are not read by an older version. */
 export function tooNewFor(wrote: string, installed: string): string | null {
   const [from, here] = [parseVersion(wrote), parseVersion(installed)]
-  if (from === null || here === null || compare(here, from) >= 0) return null
+  if (from === null || here === null || compareNumbers(here, from) >= 0) return null
   return `it was written by Claude Code ${shown(from)}, and ${shown(here)} is installed here`
-}
-
-function unreadable(source: string, isSource: boolean, target: string): VersionVerdict {
-  const where = isSource ? "source" : "target"
-  const other = parseVersion(isSource ? target : source)
-  return {
-    verdict: "refuse",
-    message: `the version of Claude Code can't be read at the ${where}: ${named(source)} at the source, ${named(target)} at the target`,
-    hint: `on the ${where}: npm install -g @anthropic-ai/claude-code@${other === null ? "latest" : shown(other)}; or move the code alone with --leave-sessions`,
-  }
-}
-
-function named(version: string): string {
-  return version === "" ? "nothing" : JSON.stringify(version.slice(0, 80))
-}
-
-function shown(version: Version): string {
-  return `${version.major}.${version.minor}.${version.patch}`
-}
-
-function minorOf(version: Version): string {
-  return `${version.major}.${version.minor}`
 }

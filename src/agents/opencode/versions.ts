@@ -1,5 +1,6 @@
 /** Which versions of opencode may exchange sessions, and which of its schemas are written to. All of it data, from tests with the real binaries. */
 import type { AgentInstallation, VersionVerdict } from "../agent.ts"
+import { minorOf, named, type Version } from "../versions.ts"
 
 /** Schemas (newest migration id of the store) whose rows decamp writes itself, with the version in which each was tested. */
 export const KNOWN_SCHEMAS: ReadonlyMap<string, string> = new Map([
@@ -26,12 +27,6 @@ const TESTED_PAIRS: readonly TestedPair[] = [
   { source: "1.17", sourceStamp: STAMP_OF_1_17, target: "1.18", targetStamp: STAMP_OF_1_17 },
   { source: "1.18", sourceStamp: STAMP_OF_1_17, target: "1.17", targetStamp: STAMP_OF_1_17 },
 ]
-
-interface Version {
-  readonly major: number
-  readonly minor: number
-  readonly patch: number
-}
 
 /** Reads `1.14`, `1.14.0` or `v1.14.0`; null for everything else: pre-releases and development builds were never tested. */
 export function parseVersion(text: string): Version | null {
@@ -98,16 +93,8 @@ function unreadable(source: string, isSource: boolean, target: string): VersionV
   }
 }
 
-function named(version: string): string {
-  return version === "" ? "nothing" : JSON.stringify(version.slice(0, 80))
-}
-
 function plain(version: string): string {
   return version.trim().replace(/^v/, "")
-}
-
-function minorOf(version: Version): string {
-  return `${version.major}.${version.minor}`
 }
 
 function isNewer(a: Version, b: Version): boolean {
