@@ -14,6 +14,11 @@ async function main(): Promise<number> {
     return 2
   }
   if (argv[0] === "host" && argv[1] === "serve") return leave(await serveHostRole())
+  if (argv[0] === "host" && argv[1] !== undefined) {
+    const { execRole, hostVerbRole, isHostVerb } = await import("./provision/start.ts")
+    if (argv[1] === "exec") return await execRole(argv.slice(2))
+    if (isHostVerb(argv[1])) return await hostVerbRole(argv[1], { selfArgv })
+  }
   if (argv[0] === "gateway" && argv[1] === "serve") {
     const { gatewayRole } = await import("./gateway/start.ts")
     return leave(await gatewayRole(argv.slice(2), { selfArgv }))

@@ -16,7 +16,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   host: ["protocol", "lib", "handoff", "client", "checkpoint", "agents", "storage"],
   gateway: ["protocol", "lib", "handoff", "client", "storage", "provision"],
   cli: ["protocol", "lib", "client"],
-  hook: ["agents"],
+  hook: ["agents", "lib"],
 }
 
 /** Files outside an agent's folder that may name it: the enum, the wire's list of it, variables of its stores, the wiring. */

@@ -3,6 +3,7 @@ import { Command, Option } from "commander"
 import type { ReclaimOptions, WorkspaceOptions } from "./commands/interrupted.ts"
 import type { Context } from "./context.ts"
 import { goingOnCommands } from "./program-going-on.ts"
+import { hostCommands } from "./program-hosts.ts"
 import type { PruneOptions, PullOptions, PushOptions, RestoreOptions } from "./requests.ts"
 
 /** What a parsed command line will do. */
@@ -25,7 +26,7 @@ export function program(chosen: Chosen, write: { out(text: string): void; err(te
   historyCommands(root, chosen)
   sessionCommands(root, chosen)
   goingOnCommands(root, chosen, add)
-  hostCommands(root, chosen)
+  hostCommands(root, chosen, add)
   daemonCommands(root, chosen)
   return root
 }
@@ -160,29 +161,6 @@ function sessionCommands(root: Command, chosen: Chosen): void {
     chosen.run = async (context) => await (await load()).listSessions(context, undefined, {})
   })
   sessions.allowExcessArguments(false)
-}
-
-function hostCommands(root: Command, chosen: Chosen): void {
-  const load = async () => await import("./commands/hosts.ts")
-  const list = (): void => {
-    chosen.run = async (context) => await (await load()).listHosts(context)
-  }
-  const hosts = add(root, "hosts", "the hosts that can hold a workspace").action(list).allowExcessArguments(false)
-  add(hosts, "list", "list them (the default)").action(list)
-  const adding = hosts.command("add").description("add a host").copyInheritedSettings(hosts)
-  add(adding, "local <name>", "a host below a directory of this machine, with a HOME of its own")
-    .requiredOption("--root <dir>", "its directory")
-    .action((name: string, options: { root: string }) => {
-      chosen.run = async (context) => await (await load()).addLocalHost(context, name, options)
-    })
-  add(hosts, "remove <name>", "remove a host that owns no workspace").action((name: string) => {
-    chosen.run = async (context) => await (await load()).removeHost(context, name)
-  })
-  add(hosts, "exec <name> <command...>", "run a command with that host's HOME: decamp hosts exec NAME -- CMD")
-    .passThroughOptions()
-    .action((name: string, command: string[]) => {
-      chosen.run = async (context) => await (await load()).execOnHost(context, name, command)
-    })
 }
 
 /** `host serve` and `gateway serve` never come here (main.ts picks them); they stand in the help. */

@@ -2,7 +2,6 @@
 import { z } from "zod"
 import {
   type abandonRequestSchema,
-  type addHostRequestSchema,
   blobPlanAnswerSchema,
   type blobPlanRequestSchema,
   blobUrlsAnswerSchema,
@@ -17,10 +16,8 @@ import {
   type lineageRequestSchema,
   damagedAnswerSchema,
   type damagedRequestSchema,
-  execPlanSchema,
   gatewayHelloSchema,
   handoffAnswerSchema,
-  hostInfoSchema,
   type hostReportRequestSchema,
   hostWorkSchema,
   openAnswerSchema,
@@ -29,30 +26,22 @@ import {
   preflightAnswerSchema,
   type preflightRequestSchema,
   type reclaimRequestSchema,
-  registerHostAnswerSchema,
-  type registerHostRequestSchema,
   workspaceViewSchema,
   type CheckpointList,
   type CheckpointView,
   type HandoffAnswer,
-  type HostInfo,
   type HostWork,
   type WorkspaceView,
 } from "../protocol/gateway-api.ts"
 import type { CheckpointId, HandoffId, WorkspaceId } from "../protocol/ids.ts"
 import { goingOnApi, type GoingOnApi } from "./going-on-client.ts"
+import { hostsApi, type HostsApi } from "./hosts-client.ts"
 import { callJson, callStream, type Fetcher, type StepListener } from "./http.ts"
 
 /** What a user may ask of the gateway. Throws the {@link AppError} that the gateway answers, or `unreachable`. */
-export interface UserApi extends GoingOnApi {
+export interface UserApi extends GoingOnApi, HostsApi {
   readonly fetcher: Fetcher
   hello(): Promise<z.infer<typeof gatewayHelloSchema>>
-  hosts(): Promise<HostInfo[]>
-  registerHost(request: z.input<typeof registerHostRequestSchema>): Promise<z.infer<typeof registerHostAnswerSchema>>
-  addHost(request: z.input<typeof addHostRequestSchema>): Promise<HostInfo>
-  /** @throws {AppError} unknown_host, host_owns_workspace */
-  removeHost(name: string): Promise<void>
-  execPlan(name: string): Promise<z.infer<typeof execPlanSchema>>
   /** Asks a host that can be called for its preflight, outside of any hand-off (`--dry-run`). */
   preflight(
     host: string,
@@ -122,7 +111,6 @@ export interface HostApi {
 }
 
 const nothingSchema = z.object({})
-const hostListSchema = z.object({ hosts: z.array(hostInfoSchema) })
 const checkpointsFoundSchema = checkpointListSchema.pick({ checkpoints: true })
 const workspaceListSchema = z.object({ workspaces: z.array(workspaceViewSchema) })
 
@@ -153,14 +141,6 @@ export function userApi(fetcher: Fetcher): UserApi {
   return {
     fetcher,
     hello: async () => await get("/user/hello", gatewayHelloSchema),
-    hosts: async () => (await get("/user/hosts", hostListSchema)).hosts,
-    registerHost: async (request) => await post("/user/hosts/register", request, registerHostAnswerSchema),
-    addHost: async (request) => await post("/user/hosts", request, hostInfoSchema, SLOW_MS),
-    async removeHost(name) {
-      const path = `/user/hosts/${encodeURIComponent(name)}`
-      await callJson(fetcher, { method: "DELETE", path, answer: nothingSchema, timeoutMs: SLOW_MS })
-    },
-    execPlan: async (name) => await post(`/user/hosts/${encodeURIComponent(name)}/exec`, {}, execPlanSchema),
     preflight: async (host, request, signal) =>
       await waiting(`/user/hosts/${encodeURIComponent(host)}/preflight`, request, preflightAnswerSchema, signal),
     workspaces: async () => (await get("/user/workspaces", workspaceListSchema)).workspaces,
@@ -187,6 +167,7 @@ export function userApi(fetcher: Fetcher): UserApi {
     checkpointUrls: async (checkpoint, request) =>
       await post(`/user/checkpoints/${checkpoint}/urls`, request, blobUrlsAnswerSchema),
     ...goingOnApi(fetcher),
+    ...hostsApi(fetcher),
   }
 }
 

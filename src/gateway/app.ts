@@ -8,7 +8,7 @@ import { AppError, httpStatusOf, toAppError } from "../protocol/errors.ts"
 import { JSON_MAX_BYTES, PROTOCOL_HEADER } from "../protocol/gateway-api.ts"
 import type { TenantId } from "../protocol/ids.ts"
 import { PROTOCOL_VERSION } from "../protocol/version.ts"
-import type { KnownHost } from "./hosts.ts"
+import type { KnownHost } from "./known-hosts.ts"
 import { notFound } from "./refusals.ts"
 
 /** What a handler is given. */

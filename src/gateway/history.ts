@@ -9,7 +9,7 @@ import {
 } from "../protocol/gateway-api.ts"
 import type { CheckpointId, TenantId, WorkspaceId } from "../protocol/ids.ts"
 import type { Manifest } from "../protocol/manifest.ts"
-import type { KnownHost } from "./hosts.ts"
+import type { KnownHost } from "./known-hosts.ts"
 import type { Services } from "./services.ts"
 import type { Db } from "./store/records.ts"
 import { checkpointOf } from "./store/rows.ts"

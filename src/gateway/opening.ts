@@ -5,7 +5,7 @@ import { AppError, toAppError } from "../protocol/errors.ts"
 import type { openAnswerSchema, openRequestSchema, PreflightAnswer, PreflightRequest } from "../protocol/gateway-api.ts"
 import type { HostId, TenantId } from "../protocol/ids.ts"
 import { PROTOCOL_VERSION } from "../protocol/version.ts"
-import type { KnownHost } from "./hosts.ts"
+import type { KnownHost } from "./known-hosts.ts"
 import { notFound, refusalError } from "./refusals.ts"
 import type { Services } from "./services.ts"
 

@@ -1,4 +1,5 @@
 /** What the routes are given. Wired in start.ts. */
+import type { LineKeeper } from "../provision/provisioner.ts"
 import type { BlobStore } from "../storage/blob-store.ts"
 import type { Log } from "./app.ts"
 import type { Checkpoints } from "./checkpoints.ts"
@@ -12,6 +13,8 @@ export interface Services {
   readonly store: BlobStore
   readonly signingKey: Uint8Array
   readonly hosts: Hosts
+  /** Lines to hosts over SSH. */
+  readonly ssh: LineKeeper
   readonly ownership: Ownership
   readonly checkpoints: Checkpoints
   readonly driver: Driver

@@ -10,12 +10,14 @@ import { serveUnix } from "../lib/serve.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import { tenantIdSchema } from "../protocol/ids.ts"
 import { localProvisioner } from "../provision/local.ts"
+import { sshProvisioner } from "../provision/ssh.ts"
 import { openFilesystemStore } from "../storage/filesystem.ts"
 import { loadSigningKey, urlPresigner } from "../storage/signed-url.ts"
 import { mount, newApp, type AskingHost, type Log, type User } from "./app.ts"
 import { checkpoints } from "./checkpoints.ts"
 import { driver } from "./driver.ts"
 import { hosts } from "./hosts.ts"
+import { gatewayIdentity } from "./identity.ts"
 import { ownership } from "./ownership.ts"
 import { notFound } from "./refusals.ts"
 import { mountBlobs } from "./routes/blobs.ts"
@@ -95,6 +97,7 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
       background.stop()
       await listener.stop(true)
       await background.ended
+      await services.ssh.close()
       await services.db.destroy()
       lock.release()
     },
@@ -108,8 +111,10 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
   const store = await openFilesystemStore(join(stateDir, "blobs"))
   const signingKey = await loadSigningKey(join(stateDir, "url.key"))
   const { selfArgv } = options
-  const provisioner = localProvisioner({ selfArgv, gatewaySocket: hostSocket, env: process.env })
-  const known = hosts({ db, provisioner, nowMs })
+  const gateway = await gatewayIdentity(stateDir)
+  const local = localProvisioner({ selfArgv, gatewaySocket: hostSocket, env: process.env })
+  const ssh = sshProvisioner({ gateway, gatewaySocket: hostSocket, folder: join(stateDir, "ssh"), selfArgv, log })
+  const known = hosts({ db, local, ssh, nowMs })
   const owned = ownership({ db, store, nowMs })
   const contents = checkpoints({ store, presigner: urlPresigner(signingKey), nowMs })
   return {
@@ -117,6 +122,7 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
     store,
     signingKey,
     hosts: known,
+    ssh,
     ownership: owned,
     checkpoints: contents,
     driver: driver({ ownership: owned, hosts: known, checkpoints: contents, nowMs, log }),

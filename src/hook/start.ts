@@ -1,6 +1,7 @@
 /** `decamp hook AGENT …`: what agents' own hooks run. It answers from files alone: no daemon is asked, nothing is waited for. */
 import { claudeHook } from "../agents/claude/hook.ts"
 import { codexHook } from "../agents/codex/hook.ts"
+import { readStandardInput } from "../lib/standard-input.ts"
 
 /** Takes what follows the agent's name, and standard input; answers standard output. */
 export type AgentHook = (args: readonly string[], input: string) => Promise<string>
@@ -12,7 +13,7 @@ const HOOKS: Readonly<Record<string, AgentHook>> = { claude: claudeHook, codex: 
 export async function runHook(argv: readonly string[]): Promise<number> {
   const [agent = "", ...args] = argv
   try {
-    process.stdout.write((await HOOKS[agent]?.(args, await standardInput())) ?? "")
+    process.stdout.write((await HOOKS[agent]?.(args, await readStandardInput(MAX_INPUT_BYTES))) ?? "")
   } catch (error) {
     process.stderr.write(`decamp hook ${agent}: ${error instanceof Error ? error.message : String(error)}\n`)
   }
@@ -21,14 +22,3 @@ export async function runHook(argv: readonly string[]): Promise<number> {
 
 /** A prompt may be long; what is longer than this is none. */
 const MAX_INPUT_BYTES = 64 * 1024 * 1024
-
-async function standardInput(): Promise<string> {
-  const decoder = new TextDecoder()
-  let [text, size] = ["", 0]
-  for await (const piece of Bun.stdin.stream()) {
-    size += piece.byteLength
-    if (size > MAX_INPUT_BYTES) throw new Error("standard input is longer than a prompt")
-    text += decoder.decode(piece, { stream: true })
-  }
-  return text
-}

@@ -45,11 +45,13 @@ export async function send(
  */
 export async function attach(daemon: Daemon, request: LocalAttachRequest): Promise<AttachAnswer> {
   const where = await whereaboutsOf(daemon, request, request.workspace)
-  if (where.at === "here") return { ...(await attachIn(daemon, where, request.id)), env: null }
+  if (where.at === "here") return { ...(await attachIn(daemon, where, request.id)), env: null, over: null }
   const { workspace, ownerName } = where.view
   const user = userGateway(daemon)
   const answer = await user.attachSession(workspace.id, { id: request.id })
-  return { ...answer, env: { ...(await user.execPlan(ownerName)).env, ...answer.env } }
+  const plan = await user.execPlan(ownerName)
+  if (plan.kind === "ssh") return { ...answer, env: null, over: plan.destination }
+  return { ...answer, env: { ...plan.env, ...answer.env }, over: null }
 }
 
 /** As {@link send}, on the host that a gateway asked. @throws {AppError} also not_owner, unknown_workspace */
@@ -66,7 +68,7 @@ export async function promptOwned(
 /** As {@link attach}, on the host that a gateway asked. @throws {AppError} also not_owner, unknown_workspace */
 export async function attachOwned(daemon: Daemon, workspace: WorkspaceId, id: string): Promise<AttachAnswer> {
   const where = await ownedHere(daemon, workspace)
-  return { ...(await attachIn(daemon, where, id)), env: { ...where.env } }
+  return { ...(await attachIn(daemon, where, id)), env: { ...where.env }, over: null }
 }
 
 /** The owner as the gateway knows it: a name that nobody but the user may act for. */
@@ -124,7 +126,11 @@ async function promptIn(
   return answerOf(daemon, scope, agent, session)
 }
 
-async function attachIn(daemon: Daemon, { repository, env }: Here, id: string): Promise<Omit<AttachAnswer, "env">> {
+async function attachIn(
+  daemon: Daemon,
+  { repository, env }: Here,
+  id: string,
+): Promise<Omit<AttachAnswer, "env" | "over">> {
   const scope = await scopeOf(repository, env)
   const { agent, session } = await findSession(daemon, scope, id)
   const command = [...(await agent.attachCommand(scope, session.id))]

@@ -1,5 +1,5 @@
 /** Wires the host daemon: of the user's own machine (user socket), or of a host that a gateway can call. */
-import { hostname } from "node:os"
+import { hostname, userInfo } from "node:os"
 import { join } from "node:path"
 import { claudeAgent } from "../agents/claude/agent.ts"
 import { codexAgent } from "../agents/codex/agent.ts"
@@ -9,10 +9,12 @@ import { inProcessFetcher, unixFetcher, type Fetcher } from "../client/http.ts"
 import { lockFile, privateFolder, readTextIfExists } from "../lib/files.ts"
 import { openLog, type Log } from "../lib/log.ts"
 import { stateFolder, userSocketPath, type Environment } from "../lib/folders.ts"
+import { loginEnvironment } from "../lib/login-environment.ts"
 import { socketPath } from "../lib/platform.ts"
 import { serveUnix } from "../lib/serve.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import { LOCAL_HOST_SOCKET, localHostSchema, type LocalHost } from "../protocol/local-host.ts"
+import { SSH_WORK } from "../protocol/ssh-host.ts"
 import { agentRegistry } from "./agents.ts"
 import { startAutosync } from "./autosync.ts"
 import type { Daemon } from "./daemon.ts"
@@ -87,8 +89,7 @@ async function serveLocalHost(root: string, selfArgv: readonly string[]): Promis
     given: { host: config.host, name: config.name },
     gateway: hostApi(fetcher),
     user: null,
-    workFolder: join(root, "work"),
-    ownEnvironment: { HOME: join(root, "home"), PATH: process.env["PATH"] ?? "" },
+    ...(await livingSpace(config, root)),
     selfArgv,
     log,
   })
@@ -113,6 +114,20 @@ async function serveLocalHost(root: string, selfArgv: readonly string[]): Promis
   daemon.store.close()
   lock.release()
   return 0
+}
+
+/** Where checkouts lie, and the environment of the agents. */
+async function livingSpace(
+  { kind }: LocalHost,
+  root: string,
+): Promise<{ readonly workFolder: string; readonly ownEnvironment: Readonly<Record<string, string>> }> {
+  const path = process.env["PATH"] ?? ""
+  if (kind === "local")
+    return { workFolder: join(root, "work"), ownEnvironment: { HOME: join(root, "home"), PATH: path } }
+  const own: Record<string, string> = {}
+  for (const [name, value] of Object.entries(process.env)) if (value !== undefined) own[name] = value
+  const env = await loginEnvironment(own)
+  return { workFolder: join(env["HOME"] ?? userInfo().homedir, SSH_WORK), ownEnvironment: env }
 }
 
 async function readConfig(path: string): Promise<LocalHost> {

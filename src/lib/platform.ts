@@ -1,11 +1,14 @@
 /** Where operating systems differ, and unix sockets: where they lie and who may reach them. */
-import { chmod, lstat, mkdir, rm } from "node:fs/promises"
+import { chmod, lstat, mkdir, rm, writeFile } from "node:fs/promises"
 import { tmpdir, userInfo } from "node:os"
 import { dirname, join } from "node:path"
 import { AppError } from "../protocol/errors.ts"
+import { isThere } from "./files.ts"
+import { run } from "./process.ts"
 
 /** A socket's address holds 107 bytes on Linux and 103 on macOS; longer ones move to the temporary folder. */
 const MAX_BYTES = 100
+const ASK_MS = 5000
 
 /**
  * Path of a socket named `name` of the state folder `folder`: in it, or, where that is too long, in a folder of the temporary
@@ -37,4 +40,59 @@ export async function prepareSocket(path: string): Promise<void> {
 /** Only the user may open it. Call it once the socket exists; before, its folder keeps others out. */
 export async function protectSocket(path: string): Promise<void> {
   await chmod(path, 0o600)
+}
+
+export interface UserUnit {
+  readonly unit: string
+  readonly argv: readonly [string, ...string[]]
+  readonly env: Readonly<Record<string, string>>
+  /** File that gets its output. */
+  readonly log: string
+  /** File that is made when lingering is switched on, so that it can be switched off again. */
+  readonly lingerMark: string
+}
+
+/**
+ * Starts a program as a transient unit of the user's own service manager, where it outlives every login. Linux with systemd: only
+ * when the manager answers and may linger (systemd-run(1), loginctl(1), systemd 252). macOS has no such thing for logins by SSH.
+ * Answers whether it was done; false: start it detached instead.
+ */
+export async function startUnderUserManager({ unit, argv, env, log, lingerMark }: UserUnit): Promise<boolean> {
+  if (process.platform !== "linux") return false
+  const ask = async (...words: [string, ...string[]]): Promise<string | null> => {
+    const result = await run(words, { env, timeoutMs: ASK_MS }).catch(() => null)
+    return result?.exitCode === 0 ? new TextDecoder().decode(result.stdout).trim() : null
+  }
+  if ((await ask("systemctl", "--user", "show-environment")) === null) return false
+  const { username } = userInfo()
+  if ((await ask("loginctl", "show-user", username, "--property=Linger", "--value")) !== "yes") {
+    if ((await ask("loginctl", "enable-linger", username)) === null) return false
+    await writeFile(lingerMark, username, { mode: 0o600 })
+  }
+  // One that failed keeps its name until somebody has looked at it.
+  await ask("systemctl", "--user", "reset-failed", `${unit}.service`)
+  const output = [`--property=StandardOutput=append:${log}`, `--property=StandardError=append:${log}`]
+  const kept = Object.keys(env).map((name) => `--setenv=${name}`)
+  return (
+    (await ask(
+      "systemd-run",
+      "--user",
+      "--quiet",
+      "--collect",
+      `--unit=${unit}`,
+      ...output,
+      ...kept,
+      "--",
+      ...argv,
+    )) !== null
+  )
+}
+
+/** Switches lingering off if {@link startUnderUserManager} has switched it on. */
+export async function endLingering(lingerMark: string): Promise<void> {
+  if (!(await isThere(lingerMark))) return
+  await run(["loginctl", "disable-linger", userInfo().username], {
+    env: { PATH: process.env["PATH"] ?? "" },
+    timeoutMs: ASK_MS,
+  }).catch(() => null)
 }

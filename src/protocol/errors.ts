@@ -44,6 +44,7 @@ const TABLE = {
   no_checkpoint: [409, 4, false],
   resolve_first: [409, 4, true],
   gateway_behind: [409, 4, false],
+  other_gateway: [409, 4, false],
   unsupported_state: [409, 4, false],
   // 5: preflight
   version_mismatch: [412, 5, false],

@@ -47,9 +47,9 @@ export const hostInfoSchema = z.object({
   id: hostIdSchema,
   name: nameSchema,
   /** `laptop`: a host that nobody can call. */
-  kind: z.enum(["laptop", "local"]),
+  kind: z.enum(["laptop", "local", "ssh"]),
   incarnation: incarnationSchema,
-  /** Root folder of a local host, null for a laptop. */
+  /** Root folder of a local host, `[USER@]HOST` over SSH, null for a laptop. */
   root: z.string().nullable(),
   reachable: z.boolean(),
   version: z.string().nullable(),
@@ -70,8 +70,34 @@ export const registerHostAnswerSchema = z.object({ name: nameSchema, token: z.st
 /** POST /user/hosts */
 export const addHostRequestSchema = z.object({ kind: z.literal("local"), name: nameSchema, root: z.string() })
 
+/** Where a host over SSH is, as `ssh` takes it: no option, nothing that a terminal or a shell could mistake. */
+export const sshDestinationSchema = z
+  .string()
+  .max(300)
+  .regex(/^[^\s\u0000-\u001f\u007f'"\\$`-][^\s\u0000-\u001f\u007f'"\\$`]*$/)
+
+/** POST /user/hosts/ssh (stream of notices) → hostInfoSchema. The same request again finds the host. */
+export const addSshHostRequestSchema = z.object({
+  name: nameSchema,
+  destination: sshDestinationSchema,
+  /** Take it, and the workspaces that it owns, also when another gateway has it. */
+  adopt: z.boolean(),
+  /** Install the versions of the agents that this release was tested with. */
+  installAgents: z.boolean(),
+})
+
+/** POST /user/hosts/:name/upgrade (stream of notices) */
+export const upgradeHostAnswerSchema = z.object({ isNew: z.boolean(), version: z.string() })
+
+/** DELETE /user/hosts/:name. `forget`: only here; nothing is asked of the host. */
+export const removeHostRequestSchema = z.object({ forget: z.boolean() })
+
 /** POST /user/hosts/:name/exec: how to run a command as that host's user would. */
-export const execPlanSchema = z.object({ cwd: z.string(), env: z.record(z.string(), z.string()) })
+export const execPlanSchema = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("local"), cwd: z.string(), env: z.record(z.string(), z.string()) }),
+  z.object({ kind: z.literal("ssh"), destination: sshDestinationSchema }),
+])
+export type ExecPlan = z.infer<typeof execPlanSchema>
 
 // --- workspaces ----------------------------------------------------------------------------------------------------------------
 

@@ -48,6 +48,8 @@ export const attachAnswerSchema = promptAnswerSchema.extend({
   command: z.array(z.string()).min(1).max(100),
   /** Environment on a host of its own; null: the caller's. */
   env: z.record(z.string(), z.string()).nullable(),
+  /** Where ssh has to go first, as `[USER@]HOST`; null: it is on this machine. */
+  over: z.string().nullable(),
 })
 export type AttachAnswer = z.infer<typeof attachAnswerSchema>
 

@@ -33,6 +33,8 @@ export const workspaceRowSchema = z.object({
   generation: z.int().positive(),
   /** When the present owner became owner. */
   ownerSinceMs: z.int(),
+  /** A host has shown that it heard of a newer record than this one: what moves ownership waits until a live owner is adopted. */
+  behind: z.object({ generation: z.int(), epoch: z.int(), host: hostIdSchema }).nullable().default(null),
 })
 export type WorkspaceRow = z.infer<typeof workspaceRowSchema>
 
@@ -120,6 +122,7 @@ export const hostJournalSchema = z.object({
   workspace: workspaceIdSchema,
   /** Epoch under which this host is or was live; null when it never was. */
   ownEpoch: z.int().positive().nullable(),
+  /** Newest heard of, within `seenGeneration`: a newer generation counts anew. */
   seenEpoch: z.int().nonnegative(),
   seenGeneration: z.int().nonnegative(),
   fence: hostFenceSchema,

@@ -268,7 +268,7 @@ export const hostsOutputSchema = z.object({
     z.object({
       id: z.string(),
       name: nameSchema,
-      kind: z.enum(["laptop", "local"]),
+      kind: z.enum(["laptop", "local", "ssh"]),
       isHere: z.boolean(),
       root: z.string().nullable(),
       reachable: z.boolean(),
@@ -282,6 +282,13 @@ export const hostOutputSchema = z.object({
   ...schema,
   result: z.enum(["done", "nothing_to_do"]),
   host: z.object({ name: nameSchema, root: z.string().nullable() }),
+})
+/** `hosts revoke`, typed on the host */
+export const revokeOutputSchema = z.object({
+  ...schema,
+  result: z.enum(["done", "nothing_to_do"]),
+  /** Whose host it was. */
+  gateway: z.object({ name: nameSchema }).nullable(),
 })
 export const stopOutputSchema = z.object({
   ...schema,

@@ -4,7 +4,8 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { hostHelloSchema, type HostHello } from "../protocol/gateway-api.ts"
 import { newHostId } from "../protocol/ids.ts"
-import { hostEnvironment, localProvisioner, newToken } from "./local.ts"
+import { newToken } from "./daemon.ts"
+import { hostEnvironment, localProvisioner } from "./local.ts"
 import type { HostConnection, HostPlace, Provisioner } from "./provisioner.ts"
 
 const base = await mkdtemp(join(tmpdir(), "decamp-local-"))
@@ -26,8 +27,8 @@ const provisionerOf = (selfArgv: readonly string[] = SELF, gatewaySocket = join(
   localProvisioner({ selfArgv, gatewaySocket, env: { ...process.env, OPENCODE_DB: "/caller", GIT_DIR: "/caller" } })
 
 async function create(provisioner: Provisioner, root: string, name = "box") {
-  const spec = { host: newHostId(), name, root, token: newToken() }
-  const place = { name, root }
+  const spec = { host: newHostId(), name, root, token: newToken(), adopt: false, isKnown: false, tell: () => {} }
+  const place = { host: spec.host, name, root }
   const id = await provisioner.create(spec)
   made.push({ provisioner, place })
   return { id, spec, place }
@@ -87,7 +88,7 @@ test.each([
   if (name === "file") await writeFile(root, "x")
   if (name === "foreign") await create(provisionerOf(SELF, join(base, "other.sock")), root)
   const before = name === "full" ? await readdir(root) : []
-  const spec = { host: newHostId(), name: "box", root, token: newToken() }
+  const spec = { host: newHostId(), name: "box", root, token: newToken(), adopt: false, isKnown: false, tell: () => {} }
   await expect(provisionerOf().create(spec)).rejects.toMatchObject({ code: "usage" })
   if (name === "full") expect(await readdir(root)).toEqual(before)
 })

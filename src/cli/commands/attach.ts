@@ -3,7 +3,8 @@ import { AppError } from "../../protocol/errors.ts"
 import { connect } from "../connect.ts"
 import { answer, callerOf, type Context } from "../context.ts"
 import { EXIT_DONE } from "../exit.ts"
-import { runInForeground } from "../foreground.ts"
+import { runInForeground } from "../../lib/foreground.ts"
+import { remoteCommand } from "../remote-command.ts"
 import type { SessionOptions } from "./send.ts"
 
 /** What a program needs to know of the terminal that it is on. */
@@ -23,7 +24,11 @@ export async function attach(context: Context, id: string, options: SessionOptio
     answer(context, output, () => "")
     return EXIT_DONE
   }
-  const { command, directory, host, env } = output
+  const { command, directory, host, env, over } = output
+  if (over !== null) {
+    const argv = remoteCommand(over, { command, directory, isTerminal: true })
+    return await runInForeground(argv, { cwd: context.cwd, host, env: context.env })
+  }
   return await runInForeground(command, { cwd: directory, host, env: environmentOf(context, env) })
 }
 

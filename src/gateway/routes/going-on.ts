@@ -9,7 +9,7 @@ import {
 import { nameSchema, type WorkspaceId } from "../../protocol/ids.ts"
 import { BLOCKING_STATES } from "../../handoff/record.ts"
 import { idOf, type Asked, type Route, type User } from "../app.ts"
-import type { Reached } from "../hosts.ts"
+import type { Reached } from "../known-hosts.ts"
 import { unknownWorkspace } from "../ownership.ts"
 import type { Services } from "../services.ts"
 import { workspaceViews } from "../views.ts"

@@ -27,7 +27,7 @@ import type { Inspected } from "../checkpoints.ts"
 import { isAncestor } from "../history.ts"
 import { notFound } from "../refusals.ts"
 import type { Services } from "../services.ts"
-import { handoffsOfHost, workspacesEverOwned } from "../store/records.ts"
+import { handoffsOfHost, newestGeneration, savePlace, workspacesEverOwned } from "../store/records.ts"
 import { visibleWorkspaces } from "../views.ts"
 import { shown } from "./user.ts"
 
@@ -55,12 +55,8 @@ function workRoutes(services: Services): readonly Route<AskingHost>[] {
       async answer({ who, json }) {
         const { workspace, directory, sessionCount } = await json(hostReportRequestSchema)
         await refuseStranger(services, who, workspace)
-        const said = { directory: directory.slice(0, 4096), session_count: sessionCount }
-        await services.db
-          .insertInto("places")
-          .values({ tenant: who.tenant, workspace, host: who.host, ...said })
-          .onConflict((conflict) => conflict.columns(["tenant", "workspace", "host"]).doUpdateSet(said))
-          .execute()
+        const said = { directory: directory.slice(0, 4096), sessionCount }
+        await savePlace(services.db, who.tenant, { workspace, host: who.host }, said)
       },
     },
   ]
@@ -82,7 +78,7 @@ async function workOf({ db, hosts, nowMs }: Services, who: AskingHost, only?: Wo
   const byId = new Map(workspaces.map((workspace) => [workspace.id, workspace]))
   const names = new Map((await hosts.everyone(who.tenant)).map((host) => [host.host, host.name]))
   return {
-    generation: 1,
+    generation: await newestGeneration(db, who.tenant),
     nowMs: nowMs(),
     workspaces,
     items: items.flatMap((row) => {

@@ -3,15 +3,12 @@ import type { z } from "zod"
 import { AppError } from "../../protocol/errors.ts"
 import {
   abandonRequestSchema,
-  addHostRequestSchema,
   blobUrlsRequestSchema,
   createWorkspaceRequestSchema,
   findCheckpointsRequestSchema,
   lineageRequestSchema,
   openRequestSchema,
-  preflightRequestSchema,
   reclaimRequestSchema,
-  registerHostRequestSchema,
   type HandoffAnswer,
   type WorkspaceView,
 } from "../../protocol/gateway-api.ts"
@@ -23,73 +20,26 @@ import {
   type HostId,
   type TenantId,
 } from "../../protocol/ids.ts"
-import { DECAMP_VERSION, PROTOCOL_VERSION } from "../../protocol/version.ts"
-import { visibleRow, visibleWorkspace } from "../../handoff/record.ts"
+import { PROTOCOL_VERSION } from "../../protocol/version.ts"
+import { FIRST_GENERATION, visibleRow, visibleWorkspace } from "../../handoff/record.ts"
 import type { Answer, HostIdentity } from "../../handoff/request.ts"
 import { idOf, type Asked, type Route, type User } from "../app.ts"
-import { freeName } from "../hosts.ts"
+import { freeName } from "../known-hosts.ts"
 import { checkpointList, findCheckpoints, isAncestor } from "../history.ts"
 import { openHandoff } from "../opening.ts"
 import { unknownWorkspace } from "../ownership.ts"
 import { goingOnRoutes } from "./going-on.ts"
+import { userHostRoutes } from "./hosts.ts"
 import { notFound } from "../refusals.ts"
 import type { Services } from "../services.ts"
 import { workspaceViews } from "../views.ts"
 
 export function userRoutes(services: Services): readonly Route<User>[] {
-  return [...hostRoutes(services), ...workspaceRoutes(services), ...goingOnRoutes(services), ...handoffRoutes(services)]
-}
-
-function hostRoutes({ hosts, hostSocket, nowMs }: Services): readonly Route<User>[] {
   return [
-    {
-      method: "GET",
-      path: "/hello",
-      answer: async () => ({
-        version: DECAMP_VERSION,
-        protocol: PROTOCOL_VERSION,
-        generation: 1,
-        nowMs: nowMs(),
-        hostSocket,
-      }),
-    },
-    { method: "GET", path: "/hosts", answer: async ({ who }) => ({ hosts: await hosts.infos(who.tenant) }) },
-    {
-      method: "POST",
-      path: "/hosts/register",
-      async answer({ who, json }) {
-        return await hosts.register(who.tenant, await json(registerHostRequestSchema))
-      },
-    },
-    {
-      method: "POST",
-      path: "/hosts",
-      async answer({ who, json }) {
-        const { name, root } = await json(addHostRequestSchema)
-        await hosts.addLocal(who.tenant, name, root)
-        return await hosts.info(who.tenant, name)
-      },
-    },
-    {
-      method: "DELETE",
-      path: "/hosts/:name",
-      answer: async ({ who, params }) => await hosts.remove(who.tenant, idOf(nameSchema, params["name"])),
-    },
-    {
-      method: "POST",
-      path: "/hosts/:name/exec",
-      answer: async ({ who, params }) =>
-        hosts.execPlan(await hosts.named(who.tenant, idOf(nameSchema, params["name"]))),
-    },
-    {
-      method: "POST",
-      path: "/hosts/:name/preflight",
-      async answer({ who, params, json, signal }) {
-        const request = await json(preflightRequestSchema)
-        const { client } = await hosts.reach(await hosts.named(who.tenant, idOf(nameSchema, params["name"])))
-        return await client.preflight(request, signal)
-      },
-    },
+    ...userHostRoutes(services),
+    ...workspaceRoutes(services),
+    ...goingOnRoutes(services),
+    ...handoffRoutes(services),
   ]
 }
 
@@ -214,8 +164,9 @@ async function createWorkspace(services: Services, { who, json }: Asked<User>): 
         epoch: 1,
         headCheckpoint: null,
         handoffSeq: 0,
-        generation: 1,
+        generation: FIRST_GENERATION,
         ownerSinceMs: services.nowMs(),
+        behind: null,
       })
       return await viewOf(services, tenant, request.id)
     } catch (error) {

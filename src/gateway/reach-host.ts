@@ -1,0 +1,99 @@
+/** Asking hosts: that they run, who they are now, what a list shows of them. */
+import { hostClient } from "../client/host-client.ts"
+import { unixFetcher } from "../client/http.ts"
+import type { HostIdentity } from "../handoff/request.ts"
+import { AppError, toAppError } from "../protocol/errors.ts"
+import type { HostInfo } from "../protocol/gateway-api.ts"
+import type { Incarnation, TenantId } from "../protocol/ids.ts"
+import { PROTOCOL_VERSION } from "../protocol/version.ts"
+import {
+  notCallable,
+  placeOf,
+  provisionerOf,
+  rowsOf,
+  type HostParts,
+  type KnownHost,
+  type Reached,
+} from "./known-hosts.ts"
+
+export async function reach(parts: HostParts, host: KnownHost): Promise<Reached> {
+  if (host.root === null || host.isRemoved) throw notCallable(host)
+  const own = <T extends { where(column: "tenant" | "id", operator: "=", value: string): T }>(query: T): T =>
+    query.where("tenant", "=", host.tenant).where("id", "=", host.host)
+  try {
+    const { socket, token } = await provisionerOf(parts, host).connect(placeOf(host))
+    const client = hostClient(unixFetcher(socket, { token }))
+    const hello = await client.hello()
+    if (hello.protocol !== PROTOCOL_VERSION) {
+      throw new AppError(
+        "protocol_mismatch",
+        `${host.name} speaks protocol ${hello.protocol}, not ${PROTOCOL_VERSION}`,
+        {
+          hint: host.kind === "ssh" ? `decamp hosts upgrade ${host.name}` : undefined,
+        },
+      )
+    }
+    if (hello.host !== host.host) throw new AppError("unreachable", `another host answers at ${host.root}`)
+    const news = { incarnation: hello.incarnation, version: hello.version, problem: null }
+    if (news.incarnation !== host.incarnation || news.version !== host.version || host.problem !== null) {
+      await own(parts.db.updateTable("hosts").set(news)).execute()
+    }
+    return { host: { ...host, ...news }, client, hello }
+  } catch (error) {
+    const failure = toAppError(error)
+    if (failure.message !== host.problem) {
+      await own(parts.db.updateTable("hosts").set({ problem: failure.message })).execute()
+    }
+    throw failure.code === "internal"
+      ? new AppError("unreachable", `${host.name}: ${failure.message}`, { cause: error })
+      : failure
+  }
+}
+
+export async function infos(parts: HostParts, tenant: TenantId, only?: string): Promise<HostInfo[]> {
+  const known = (await rowsOf(parts.db, tenant)).filter((host) => !host.isRemoved)
+  const owned = await parts.db
+    .selectFrom("workspaces")
+    .select(["name", "owner_host"])
+    .where("tenant", "=", tenant)
+    .orderBy("name")
+    .execute()
+  const shown = only === undefined ? known : known.filter((host) => host.name === only)
+  return await Promise.all(
+    shown.map(async (host) => {
+      const reached =
+        host.kind === "laptop" ? null : await reach(parts, host).catch((error: unknown) => toAppError(error))
+      const now = reached === null || reached instanceof AppError ? host : reached.host
+      return {
+        id: host.host,
+        name: host.name,
+        kind: host.kind,
+        incarnation: now.incarnation,
+        root: host.root,
+        // Whether a laptop is awake isn't known: nobody can call it.
+        reachable: reached !== null && !(reached instanceof AppError),
+        version: now.version,
+        workspacesOwned: owned.filter((row) => row.owner_host === host.host).map((row) => row.name),
+        problem: reached instanceof AppError ? reached.message : null,
+      }
+    }),
+  )
+}
+
+export async function isDestroyed(parts: HostParts, tenant: TenantId, identity: HostIdentity): Promise<boolean> {
+  const host = (await rowsOf(parts.db, tenant, identity.host))[0]
+  if (host === undefined) return false
+  if (isAnother(host.incarnation, identity.incarnation)) return true
+  if (host.root === null) return false
+  // What can't be told isn't so.
+  const status = await provisionerOf(parts, host)
+    .status(placeOf(host))
+    .catch(() => null)
+  if (status === "gone") return true
+  const reached = await reach(parts, host).catch(() => null)
+  return reached !== null && isAnother(reached.hello.incarnation, identity.incarnation)
+}
+
+function isAnother(now: Incarnation, then: Incarnation): boolean {
+  return now !== then
+}

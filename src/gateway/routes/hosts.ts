@@ -1,0 +1,92 @@
+/** `/user/hosts/*`: the user's hosts. */
+import {
+  addHostRequestSchema,
+  addSshHostRequestSchema,
+  preflightRequestSchema,
+  registerHostRequestSchema,
+  removeHostRequestSchema,
+} from "../../protocol/gateway-api.ts"
+import { nameSchema } from "../../protocol/ids.ts"
+import { DECAMP_VERSION, PROTOCOL_VERSION } from "../../protocol/version.ts"
+import { idOf, type Route, type User } from "../app.ts"
+import type { Hosts } from "../hosts.ts"
+import type { Services } from "../services.ts"
+
+/** Of the `/user/*` table. */
+export function userHostRoutes({ hosts, hostSocket, nowMs }: Services): readonly Route<User>[] {
+  return [
+    {
+      method: "GET",
+      path: "/hello",
+      answer: async () => ({
+        version: DECAMP_VERSION,
+        protocol: PROTOCOL_VERSION,
+        generation: 1,
+        nowMs: nowMs(),
+        hostSocket,
+      }),
+    },
+    { method: "GET", path: "/hosts", answer: async ({ who }) => ({ hosts: await hosts.infos(who.tenant) }) },
+    {
+      method: "POST",
+      path: "/hosts/register",
+      async answer({ who, json }) {
+        return await hosts.register(who.tenant, await json(registerHostRequestSchema))
+      },
+    },
+    {
+      method: "POST",
+      path: "/hosts",
+      async answer({ who, json }) {
+        const { name, root } = await json(addHostRequestSchema)
+        await hosts.addLocal(who.tenant, name, root)
+        return await hosts.info(who.tenant, name)
+      },
+    },
+    ...sshHostRoutes(hosts),
+    {
+      method: "DELETE",
+      path: "/hosts/:name",
+      async answer({ who, params, json }) {
+        await hosts.remove(who.tenant, idOf(nameSchema, params["name"]), await json(removeHostRequestSchema))
+      },
+    },
+    {
+      method: "POST",
+      path: "/hosts/:name/exec",
+      answer: async ({ who, params }) =>
+        hosts.execPlan(await hosts.named(who.tenant, idOf(nameSchema, params["name"]))),
+    },
+    {
+      method: "POST",
+      path: "/hosts/:name/preflight",
+      async answer({ who, params, json, signal }) {
+        const request = await json(preflightRequestSchema)
+        const { client } = await hosts.reach(await hosts.named(who.tenant, idOf(nameSchema, params["name"])))
+        return await client.preflight(request, signal)
+      },
+    },
+  ]
+}
+
+function sshHostRoutes(hosts: Hosts): readonly Route<User>[] {
+  return [
+    {
+      method: "POST",
+      path: "/hosts/ssh",
+      async stream({ who, json }, listener) {
+        const request = await json(addSshHostRequestSchema)
+        const { name } = await hosts.addSsh(who.tenant, request, listener)
+        return await hosts.info(who.tenant, name)
+      },
+    },
+    {
+      method: "POST",
+      path: "/hosts/:name/upgrade",
+      async stream({ who, params }, listener) {
+        const isNew = await hosts.upgrade(who.tenant, idOf(nameSchema, params["name"]), listener)
+        return { isNew, version: DECAMP_VERSION }
+      },
+    },
+  ]
+}

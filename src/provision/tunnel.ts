@@ -1,0 +1,275 @@
+/**
+ * One connection to each host over SSH, kept while it lives: unix sockets are forwarded both ways through it, no port is opened. The
+ * process at this end is a child that ends when this one does, however that ends: it reads from a pipe of ours.
+ */
+import { rm } from "node:fs/promises"
+import { privateFolder } from "../lib/files.ts"
+import type { Log } from "../lib/log.ts"
+import { socketPath } from "../lib/platform.ts"
+import { run as runProgram } from "../lib/process.ts"
+import { AppError, toAppError } from "../protocol/errors.ts"
+import type { HostId } from "../protocol/ids.ts"
+import type { HostPlace, LineState } from "./provisioner.ts"
+import {
+  checkDestination,
+  QUIET_OPTIONS,
+  sshFailure,
+  sshMissing,
+  type SshClient,
+  type SshOptions,
+  type SshResult,
+} from "./ssh-client.ts"
+
+/** Runs a command there, over the connection. */
+export type SshRun = (command: string, options?: Omit<SshOptions, "control">) => Promise<SshResult>
+
+export interface Master {
+  readonly run: SshRun
+  close(): Promise<void>
+}
+
+export interface Tunnel {
+  /** Path of the local socket behind which the host listens. */
+  readonly socket: string
+  readonly run: SshRun
+}
+
+export interface FarSockets {
+  /** Where the host listens. */
+  readonly hostSocket: string
+  /** Where it looks for its gateway. */
+  readonly gatewaySocket: string
+}
+
+export interface TunnelKeeper {
+  /**
+   * The line to a host. One that lives is answered at once; whoever asks while it is made shares it.
+   * @param start makes sure over the new connection that the host runs, and says where its sockets are
+   * @throws {AppError} unreachable, not_allowed, what `start` throws
+   */
+  open(place: HostPlace, start: (run: SshRun) => Promise<FarSockets>): Promise<Tunnel>
+  /** A connection without any forwarding, for who asks. @throws {AppError} unreachable, not_allowed */
+  master(place: Pick<HostPlace, "name" | "root">): Promise<Master>
+  /** Null: nobody has asked for it, or it was ended. */
+  stateOf(host: HostId): LineState | null
+  end(host: HostId): Promise<void>
+  close(): Promise<void>
+}
+
+export interface TunnelKeeperOptions {
+  readonly client: SshClient
+  /** Private folder for sockets. */
+  readonly folder: string
+  /** What the far end may reach here. */
+  readonly gatewaySocket: string
+  readonly log?: Log
+  readonly nowMs?: () => number
+}
+
+/** Bytes that ssh appends to the path of a control socket while it makes it (OpenSSH 9.2, muxserver_listen). */
+const CONTROL_SPARE = 17
+const CONNECT_MS = 60_000
+const FORWARD_MS = 30_000
+const END_MS = 3000
+const STDERR_KEPT = 16 * 1024
+
+interface Connection extends Master {
+  readonly control: string
+  /** Answers ssh's last words once it has ended. */
+  readonly ended: Promise<string>
+  isOpen(): boolean
+}
+
+interface Line {
+  state: LineState
+  /** Null while it is being made. */
+  readonly work: Promise<{ readonly connection: Connection; readonly tunnel: Tunnel }>
+}
+
+export function tunnelKeeper(options: TunnelKeeperOptions): TunnelKeeper {
+  const { nowMs = Date.now, log = () => {} } = options
+  const lines = new Map<HostId, Line>()
+  const masters = new Set<Connection>()
+  const open: TunnelKeeper["open"] = async (place, start) => {
+    const known = lines.get(place.host)
+    if (known !== undefined && known.state.state !== "down") return (await known.work).tunnel
+    const work = makeLine(options, place, start)
+    const line: Line = { state: { state: "connecting" }, work }
+    lines.set(place.host, line)
+    try {
+      const { connection, tunnel } = await work
+      line.state = { state: "up", sinceMs: nowMs() }
+      void connection.ended.then((words) => {
+        if (lines.get(place.host) !== line) return
+        line.state = { state: "down", sinceMs: nowMs(), reason: words === "" ? "the connection was closed" : words }
+        log("a line was lost", { host: place.name, reason: words })
+      })
+      return tunnel
+    } catch (error) {
+      const reason = toAppError(error).message
+      const sinceMs = known?.state.state === "down" ? known.state.sinceMs : nowMs()
+      line.state = { state: "down", sinceMs, reason }
+      throw error
+    }
+  }
+  const end = async (host: HostId): Promise<void> => {
+    const line = lines.get(host)
+    lines.delete(host)
+    const made = await line?.work.catch(() => null)
+    await made?.connection.close()
+  }
+  return {
+    open,
+    async master(place) {
+      const connection = await connect(options, place)
+      masters.add(connection)
+      void connection.ended.then(() => masters.delete(connection))
+      return connection
+    },
+    stateOf: (host) => lines.get(host)?.state ?? null,
+    end,
+    async close() {
+      await Promise.all([...lines.keys()].map(end))
+      await Promise.all([...masters].map(async (connection) => await connection.close()))
+    },
+  }
+}
+
+async function makeLine(
+  options: TunnelKeeperOptions,
+  place: HostPlace,
+  start: (run: SshRun) => Promise<FarSockets>,
+): Promise<{ readonly connection: Connection; readonly tunnel: Tunnel }> {
+  const connection = await connect(options, place)
+  try {
+    const far = await start(connection.run)
+    const socket = socketPath(options.folder, `${place.host}.sock`)
+    await rm(socket, { force: true })
+    await forward(options, place, connection, "-L", socket, far.hostSocket)
+    await forward(options, place, connection, "-R", far.gatewaySocket, options.gatewaySocket)
+    return { connection, tunnel: { socket, run: connection.run } }
+  } catch (error) {
+    await connection.close()
+    throw error
+  }
+}
+
+/** Where a path would be read as something else by ssh (ssh_config(5): tokens with %, variables with $, the colon between both ends). */
+function forwardPath(path: string): string {
+  if (/[$]/.test(path))
+    throw new AppError("unsupported_platform", `a socket can't lie at ${path}: ssh reads the $ in it`)
+  return path.replaceAll("%", "%%").replaceAll("\\", "\\\\").replaceAll(":", "\\:")
+}
+
+async function forward(
+  { client }: TunnelKeeperOptions,
+  { name, root }: HostPlace,
+  { control }: Connection,
+  flag: "-L" | "-R",
+  listens: string,
+  leadsTo: string,
+): Promise<void> {
+  const spec = `${forwardPath(listens)}:${forwardPath(leadsTo)}`
+  const argv = ["ssh", "-F", "/dev/null", "-S", control, "-O", "forward", flag, spec, "--", root] as const
+  const { exitCode, stderr } = await runProgram(argv, { env: client.env(), timeoutMs: FORWARD_MS })
+  if (exitCode === 0) return
+  // The far end says no more than that it refuses (OpenSSH 9.2).
+  if (flag === "-R" && /forwarding (request )?failed/.test(stderr)) {
+    throw new AppError("not_allowed", `sshd on ${name} refuses to forward unix sockets`, {
+      hint: "its sshd_config needs AllowStreamLocalForwarding yes (the default) and no DisableForwarding",
+      cause: new Error(stderr),
+    })
+  }
+  throw sshFailure({ name, destination: root, exitCode, stderr })
+}
+
+/** Connects and proves that a command runs there: what we say comes back. */
+async function connect(
+  options: TunnelKeeperOptions,
+  { name, root }: Pick<HostPlace, "name" | "root">,
+): Promise<Connection> {
+  checkDestination(root)
+  await privateFolder(options.folder)
+  const control = controlPath(options.folder)
+  const child = startMaster(options.client, root, control)
+  const stderr = keepLast(child.stderr)
+  let isOpen = true
+  const ended = child.exited.then(async () => {
+    isOpen = false
+    await rm(control, { force: true })
+    return lastLine(await stderr.whole)
+  })
+  const close = async (): Promise<void> => {
+    // The far command reads to the end, and with it the connection ends.
+    await Promise.resolve(child.stdin.end()).catch(() => 0)
+    const timer = setTimeout(() => child.kill(), END_MS)
+    await ended
+    clearTimeout(timer)
+  }
+  const nonce = crypto.randomUUID()
+  void child.stdin.write(`${nonce}\n`)
+  await child.stdin.flush()
+  const timer = setTimeout(() => child.kill(), CONNECT_MS)
+  const isUp = await comesBack(child.stdout, nonce)
+  clearTimeout(timer)
+  if (!isUp) {
+    child.kill()
+    const exitCode = await child.exited
+    throw sshFailure({ name, destination: root, exitCode, stderr: await stderr.whole })
+  }
+  const run: SshRun = async (command, more) => await options.client.run(root, command, { ...more, control })
+  return { control, run, ended, isOpen: () => isOpen, close }
+}
+
+function startMaster(client: SshClient, root: string, control: string): Bun.Subprocess<"pipe", "pipe", "pipe"> {
+  const own = ["ServerAliveInterval=15", "ServerAliveCountMax=3", "ControlPersist=no"].flatMap((each) => ["-o", each])
+  try {
+    return Bun.spawn(["ssh", "-M", "-S", control, ...QUIET_OPTIONS, ...own, "--", root, "exec cat"], {
+      env: { ...client.env() },
+      stdin: "pipe",
+      stdout: "pipe",
+      stderr: "pipe",
+    })
+  } catch {
+    throw sshMissing()
+  }
+}
+
+function controlPath(folder: string): string {
+  const name = `${crypto.randomUUID().slice(0, 8)}.ctl`
+  // As long as one that leaves room for what ssh appends.
+  const padded = socketPath(folder, `${name}${"x".repeat(CONTROL_SPARE)}`)
+  return padded.slice(0, -CONTROL_SPARE)
+}
+
+/** Whether a line comes back among whatever a login shell prints. What comes after it is thrown away. */
+async function comesBack(stream: ReadableStream<Uint8Array>, nonce: string): Promise<boolean> {
+  const reader = stream.getReader()
+  const decoder = new TextDecoder()
+  let text = ""
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) return false
+    text = (text + decoder.decode(value, { stream: true })).slice(-STDERR_KEPT)
+    if (text.includes(nonce)) break
+  }
+  void (async () => {
+    while (!(await reader.read()).done);
+  })().catch(() => {})
+  return true
+}
+
+function keepLast(stream: ReadableStream<Uint8Array>): { readonly whole: Promise<string> } {
+  const whole = (async () => {
+    const decoder = new TextDecoder()
+    let text = ""
+    for await (const part of stream) text = (text + decoder.decode(part, { stream: true })).slice(-STDERR_KEPT)
+    return text
+  })()
+  return { whole: whole.catch(() => "") }
+}
+
+function lastLine(text: string): string {
+  const lines = text.split(/[\r\n]+/).map((line) => line.replace(/[\u0000-\u001f\u007f-\u009f]/g, " ").trim())
+  return lines.findLast((line) => line !== "") ?? ""
+}
