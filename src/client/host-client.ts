@@ -21,6 +21,7 @@ import {
   type HostPromptRequest,
   type PromptAnswer,
 } from "../protocol/going-on.ts"
+import { adoptedAnswerSchema, claimsAnswerSchema, type AdoptedRequest } from "../protocol/claims.ts"
 import { callJson, callStream, type Fetcher, type StepListener } from "./http.ts"
 
 export interface HostClient {
@@ -39,6 +40,10 @@ export interface HostClient {
   attach(request: z.input<typeof hostAttachRequestSchema>): Promise<AttachAnswer>
   /** POST /autosync */
   setAutosync(request: z.input<typeof hostAutosyncRequestSchema>): Promise<z.infer<typeof autosyncAnswerSchema>>
+  /** GET /claims */
+  claims(): Promise<z.infer<typeof claimsAnswerSchema>>
+  /** POST /adopted. @throws {AppError} unknown_workspace, gateway_behind */
+  adopted(request: AdoptedRequest): Promise<z.infer<typeof adoptedAnswerSchema>>
   /** POST /agents */
   agentWords(request: AgentWordsRequest): Promise<z.infer<typeof agentWordsAnswerSchema>>
 }
@@ -80,6 +85,9 @@ export function hostClient(fetcher: Fetcher): HostClient {
       }),
     attach: async (body) => await post("/attach", body, attachAnswerSchema),
     setAutosync: async (body) => await post("/autosync", body, autosyncAnswerSchema),
+    claims: async () =>
+      await callJson(fetcher, { method: "GET", path: "/claims", answer: claimsAnswerSchema, timeoutMs: SPARE_MS }),
+    adopted: async (body) => await post("/adopted", body, adoptedAnswerSchema),
     agentWords: async (body) => await post("/agents", body, agentWordsAnswerSchema),
   }
 }

@@ -19,9 +19,8 @@ import { ownerKey } from "../storage/keys.ts"
 import type { Inspected } from "./checkpoints.ts"
 import { saveCounts } from "./history.ts"
 import { refusalError } from "./refusals.ts"
-import { findHandoff, loadRecord, saveRecord, type Named } from "./store/records.ts"
+import { findHandoff, insertRecord, loadRecord, saveRecord, type Named } from "./store/records.ts"
 import type { GatewayDatabase } from "./store/schema.ts"
-import { ownerValues, workspaceValues } from "./store/rows.ts"
 
 const ownerObjectSchema = z.object({
   generation: z.int(),
@@ -109,12 +108,7 @@ async function witness(parts: OwnershipParts, tenant: TenantId, workspace: Works
 }
 
 async function create(parts: OwnershipParts, tenant: TenantId, workspace: WorkspaceRow): Promise<void> {
-  const record = newRecord(workspace)
-  await parts.db.transaction().execute(async (transaction) => {
-    await transaction.insertInto("workspaces").values(workspaceValues(tenant, workspace)).execute()
-    const owners = record.owners.map((owner) => ownerValues(tenant, owner))
-    await transaction.insertInto("owner_history").values(owners).execute()
-  })
+  await insertRecord(parts.db, tenant, newRecord(workspace))
   const { generation, epoch, ownerHost: host, ownerIncarnation: incarnation } = workspace
   const object = { generation, epoch, handoff: null, host, incarnation, checkpoint: null }
   await writeOwnerObject(parts.store, tenant, workspace.id, object)
@@ -123,12 +117,13 @@ async function create(parts: OwnershipParts, tenant: TenantId, workspace: Worksp
     .set({ witnessed: 1 })
     .where("tenant", "=", tenant)
     .where("workspace", "=", workspace.id)
+    .where("generation", "=", generation)
     .where("epoch", "=", epoch)
     .execute()
 }
 
 /** Create-only. Answers what the store holds now under the name, by whomever it was written. */
-async function writeOwnerObject(
+export async function writeOwnerObject(
   store: BlobStore,
   tenant: TenantId,
   workspace: WorkspaceId,
@@ -158,6 +153,7 @@ async function answered(decision: Promise<Decision>): Promise<Answer> {
 }
 
 function namedIn(request: Request): Named {
+  if (request.request === "adopt") return {}
   if (request.request === "commit") return { checkpoint: request.checkpoint.id }
   if (request.request === "copying" || request.request === "sealed") {
     return { handoff: request.id, checkpoint: request.checkpoint.id }

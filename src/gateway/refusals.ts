@@ -53,10 +53,16 @@ const WORDS: Partial<Record<ErrorCode, Words>> = {
     message: `the store does not hold all of checkpoint ${checkpoint ?? "?"}`,
     hint: "send it again",
   }),
-  gateway_behind: ({ handoff }) => ({
-    message: `the store names another owner than hand-off ${handoff ?? "?"}: this gateway's database is older than its store`,
-    hint: "nothing is changed; see the recovery guide",
-  }),
+  gateway_behind: ({ handoff, behind }) =>
+    behind === undefined || behind === null
+      ? {
+          message: `the store names another owner than ${handoff === undefined ? "this adoption" : `hand-off ${handoff}`}: this gateway's database is older than its store`,
+          hint: "nothing is changed; see the recovery guide",
+        }
+      : {
+          message: `the workspace has moved on under another gateway (epoch ${behind.epoch} of generation ${behind.generation} is known to ${behind.host})`,
+          hint: "adopt the host that owns it now: decamp hosts add ssh NAME DEST --adopt",
+        },
   busy: ({ handoff }) => ({ message: `hand-off ${handoff ?? "?"} is changing owner just now`, hint: "try again" }),
   not_found: () => ({ message: NOT_FOUND_MESSAGE }),
 }

@@ -11,7 +11,7 @@ import {
 import type { WorkspaceView } from "../protocol/gateway-api.ts"
 import type { HandoffRow, WorkspaceRow } from "../protocol/handoff.ts"
 import type { CheckpointId, TenantId } from "../protocol/ids.ts"
-import type { KnownHost } from "./hosts.ts"
+import type { KnownHost } from "./known-hosts.ts"
 import { checkpointOf, ownerOf, workspaceOf } from "./store/rows.ts"
 import type { CheckpointTable, GatewayDatabase, PlaceTable } from "./store/schema.ts"
 import { unsettledHandoffs } from "./store/records.ts"
@@ -125,6 +125,7 @@ async function withFormerOwners(
     .selectAll()
     .where("tenant", "=", tenant)
     .where("workspace", "in", hidden)
+    .orderBy("generation")
     .orderBy("epoch")
     .execute()
   const owners = rows.map(ownerOf)

@@ -2,7 +2,17 @@
 import type { HandoffRow } from "../protocol/handoff.ts"
 import { BLOCKING_STATES, blocking, type GatewayRecord, rowOf, unwitnessed, visibleWorkspace } from "./record.ts"
 import type { AbandonRequest, Decision, OpenRequest, ReclaimRequest } from "./request.ts"
-import { accepted, isHost, type Judging, refused, refusedFor, repeated, withRow } from "./transition.ts"
+import {
+  abandonment,
+  accepted,
+  isHost,
+  type Judging,
+  refusedBehind,
+  refused,
+  refusedFor,
+  repeated,
+  withRow,
+} from "./transition.ts"
 
 export function open(judging: Judging, request: OpenRequest): Decision {
   const { record, rules } = judging
@@ -15,6 +25,8 @@ export function open(judging: Judging, request: OpenRequest): Decision {
   if (!isHost(request.source, workspace.ownerHost, workspace.ownerIncarnation, rules)) {
     return refused(record, "not_owner")
   }
+  const behind = refusedBehind(judging)
+  if (behind !== null) return behind
   if (request.target.host === request.source.host) {
     return refused(record, "invalid_request", { reason: "target and source are one host" })
   }
@@ -56,11 +68,6 @@ export function abandon(judging: Judging, request: AbandonRequest): Decision {
   }
 }
 
-/** A target hears of a hand-off from `sealed` on: before that it has nothing to undo. */
-function abandonment(row: HandoffRow, closedBy: string): Partial<HandoffRow> {
-  return { state: "abandoned", closedBy, targetUndone: row.state === "open" || row.state === "copying" }
-}
-
 export function reclaim(judging: Judging, request: ReclaimRequest): Decision {
   const { record, rules } = judging
   if (rowOf(record, request.id) !== null) return repeated(record, request.id)
@@ -70,6 +77,8 @@ export function reclaim(judging: Judging, request: ReclaimRequest): Decision {
   const inTheWay = blocking(record, rules)
   if (!rules.reclaimAny && inTheWay !== null) return refusedFor(record, "handoff_open", inTheWay)
   if (request.epoch !== workspace.epoch) return refused(record, "stale_epoch")
+  const behind = refusedBehind(judging)
+  if (behind !== null) return behind
   if (workspace.headCheckpoint === null) return refused(record, "no_checkpoint")
   if (isHost(request.by, workspace.ownerHost, workspace.ownerIncarnation, rules)) {
     return refused(record, "not_lost", { reason: "the asking host is the owner" })

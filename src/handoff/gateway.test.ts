@@ -97,6 +97,7 @@ function fresh(): GatewayRecord {
     epoch: 1,
     headCheckpoint: null,
     handoffSeq: 0,
+    behind: null,
     generation: 1,
     ownerSinceMs: 1_000,
   })

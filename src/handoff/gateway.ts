@@ -6,6 +6,7 @@
  * create-only owner object (`ownerObject`), the provisioner's word. `wordFor` (words.ts) says what a host is told next,
  * `nextStep` (next-step.ts) what a person is.
  */
+import { adopt } from "./adopt.ts"
 import { abandon, open, reclaim } from "./client-requests.ts"
 import { commit, copying, done, flip, live, release, sealed, staged, undone, witness } from "./host-requests.ts"
 import type { GatewayRecord } from "./record.ts"
@@ -47,5 +48,7 @@ export function decide(
       return release(judging, request)
     case "undone":
       return undone(judging, request)
+    case "adopt":
+      return adopt(judging, request)
   }
 }

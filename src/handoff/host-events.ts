@@ -1,8 +1,17 @@
 /** What a host does with the completion of its own effects, with news of the gateway, and at start. */
 import type { HostJournal, JournalEntry } from "../protocol/handoff.ts"
-import { type Effect, entryOf, type HostEvent, type HostFacts, isLiveOwner, type StageWord, type Step } from "./host.ts"
+import {
+  type Effect,
+  entryOf,
+  type HostEvent,
+  type HostFacts,
+  isLiveOwner,
+  isUnsettled,
+  type StageWord,
+  type Step,
+} from "./host.ts"
 import { leaving, mayStage, redoSource, redoTarget, stopTurns } from "./host-words.ts"
-import { answer, closed, send, withEntry } from "./journal.ts"
+import { answer, closed, isOlder, send, withEntry } from "./journal.ts"
 import { ALL_RULES, type Rules } from "./rules.ts"
 
 /** Acts on one event. Never throws; an event of something that is closed meanwhile changes nothing. */
@@ -23,7 +32,7 @@ export function onEvent(journal: HostJournal, event: HostEvent, facts: HostFacts
     case "sealed-with":
       return onSealedWith(journal, event)
     case "heard-epoch":
-      return onHeardEpoch(journal, event)
+      return onHeardEpoch(journal, event, facts, rules)
     case "committed":
       return onCommitted(journal, event)
     case "cancelled":
@@ -107,16 +116,32 @@ function onSealedWith(journal: HostJournal, event: EventOf<"sealed-with">): Step
 }
 
 /** News of an epoch may fence, never lift; older news are refused, and the host stays as it is. */
-function onHeardEpoch(journal: HostJournal, event: EventOf<"heard-epoch">): Step {
+function onHeardEpoch(journal: HostJournal, event: EventOf<"heard-epoch">, facts: HostFacts, rules: Rules): Step {
   const { epoch, generation } = event
   const { seenEpoch, seenGeneration } = journal
-  if (generation < seenGeneration || (generation === seenGeneration && epoch < seenEpoch)) {
+  if (isOlder(journal, generation, epoch)) {
     return answer(journal, { answer: "gateway_behind", seenEpoch, seenGeneration })
   }
   if (generation === seenGeneration && epoch === seenEpoch) return unchanged(journal)
-  const heard: HostJournal = { ...journal, seenEpoch: Math.max(seenEpoch, epoch), seenGeneration: generation }
-  if (!isLiveOwner(journal) || epoch <= (journal.ownEpoch ?? 0)) return { journal: heard, effects: [] }
+  const isNewGeneration = generation > seenGeneration
+  const isNamed = event.owner === facts.incarnation
+  if (rules.adoptedGoesOn && isNewGeneration && isNamed && isLiveOwner(journal)) return onAdopted(journal, event, rules)
+  const heard: HostJournal = { ...journal, seenEpoch: epoch, seenGeneration: generation }
+  const isReplaced = rules.generationFences && isNewGeneration && !isNamed
+  if (!isLiveOwner(journal) || (!isReplaced && epoch <= (journal.ownEpoch ?? 0))) return { journal: heard, effects: [] }
   return { journal: { ...heard, fence: "not-owner" }, effects: leaving(epoch) }
+}
+
+/**
+ * Another gateway, or one with an older database, has taken its record from this live owner, which goes on under the epoch given to
+ * it there. A fence is never lifted by it. What an older record said of unfinished hand-offs is settled: at most a receipt was due.
+ */
+function onAdopted(journal: HostJournal, event: EventOf<"heard-epoch">, rules: Rules): Step {
+  const { epoch, generation, head } = event
+  if (epoch < (journal.ownEpoch ?? 0) || journal.entries.some(isUnsettled)) return unchanged(journal)
+  const adopted = { ...journal, ownEpoch: epoch, seenEpoch: epoch, seenGeneration: generation, knownHead: head }
+  const newest = Math.max(journal.lastClosedSeq, ...journal.entries.map(({ seq }) => seq))
+  return { journal: closed(adopted, newest, rules), effects: [] }
 }
 
 /** Late, at a host that owns nothing any more, it says nothing of the head. */
@@ -156,6 +181,7 @@ export function redo(journal: HostJournal, entry: JournalEntry, facts: HostFacts
     const { id, seq, epoch, checkpoint } = entry
     const word: StageWord = {
       word: "stage",
+      generation: journal.seenGeneration,
       workspace: journal.workspace,
       to: facts.incarnation,
       id,

@@ -4,6 +4,7 @@ import {
   blocking,
   type GatewayRecord,
   type OwnerRecord,
+  isSameObject,
   ownerObject,
   rowOf,
   unwitnessed,
@@ -26,6 +27,7 @@ import {
   isRefusal,
   type Judging,
   refused,
+  refusedBehind,
   refusedFor,
   repeated,
   rowFor,
@@ -161,6 +163,8 @@ function flipStaged(judging: Judging, row: HandoffRow): Decision {
   const { workspace } = record
   const isOwner =
     row.source === workspace.ownerHost && (!rules.incarnation || row.sourceIncarnation === workspace.ownerIncarnation)
+  const behind = refusedBehind(judging)
+  if (behind !== null) return behind
   if (rules.flipCas && (row.epoch !== workspace.epoch || !isOwner)) {
     return refused(record, "stale_epoch", { handoff: row.id })
   }
@@ -197,15 +201,7 @@ export function witness(judging: Judging, request: WitnessRequest): Decision {
   if (row === null) return refused(record, "not_found", { handoff: request.id })
   const expected = ownerObject(record, row)
   if (expected === null) return refusedFor(record, "not_staged", row)
-  const { found } = request
-  const isOurs =
-    found.generation === expected.generation &&
-    found.epoch === expected.epoch &&
-    found.handoff === expected.handoff &&
-    found.host === expected.host &&
-    found.incarnation === expected.incarnation &&
-    found.checkpoint === expected.checkpoint
-  if (!isOurs) return refused(record, "gateway_behind", { handoff: row.id })
+  if (!isSameObject(request.found, expected)) return refused(record, "gateway_behind", { handoff: row.id })
   if (row.witnessed) return repeated(record, row.id)
   return accepted(withWitness(judging, row, expected.epoch), row.id)
 }
@@ -218,7 +214,10 @@ function withWitness(judging: Judging, flipped: HandoffRow, epoch: number): Gate
       ? { ...row, sourceFence: "taken_over" as const, updatedAtMs: judging.context.nowMs }
       : row,
   )
-  const owners = record.owners.map((owner) => (owner.epoch === epoch ? { ...owner, witnessed: true } : owner))
+  const { generation } = record.workspace
+  const owners = record.owners.map((owner) =>
+    owner.epoch === epoch && owner.generation === generation ? { ...owner, witnessed: true } : owner,
+  )
   const changes: Partial<HandoffRow> =
     flipped.kind === "reclaim" ? { witnessed: true, sourceFence: "taken_over" } : { witnessed: true }
   return withRow({ ...judging, record: { ...record, handoffs, owners } }, flipped, changes)
@@ -262,6 +261,8 @@ export function release(judging: Judging, request: PlainStepRequest): Decision {
   if (row.sourceFence === "taken_over" || record.workspace.epoch !== row.epoch) {
     return refused(record, "taken_over", { handoff: row.id })
   }
+  const behind = refusedBehind(judging)
+  if (behind !== null) return behind
   return accepted(withRow(judging, row, { sourceFence: "released" }), row.id)
 }
 

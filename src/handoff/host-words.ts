@@ -1,13 +1,16 @@
 /** What a host does with a word of the gateway (specification, section 4, second table). A word may come late, twice or never. */
 import type { HostJournal, JournalEntry, Word } from "../protocol/handoff.ts"
-import { type Effect, entryOf, type HostFacts, isLiveOwner, type StageWord, type Step } from "./host.ts"
-import { ACCEPTED, answer, closed, seen, send, withEntry } from "./journal.ts"
+import { type Effect, entryOf, type HostFacts, isLiveOwner, isUnsettled, type StageWord, type Step } from "./host.ts"
+import { ACCEPTED, answer, closed, isOlder, seen, send, withEntry } from "./journal.ts"
 import { ALL_RULES, type Rules } from "./rules.ts"
 
 /** Acts on one word. Never throws; a word that doesn't fit changes nothing. */
 export function onWord(journal: HostJournal, word: Word, facts: HostFacts, rules: Rules = ALL_RULES): Step {
   const isForThisDisk = word.to === facts.incarnation || !rules.incarnation
-  if (word.workspace !== journal.workspace || !isForThisDisk) return answer(journal, { answer: "ignored" })
+  const isOutdated = rules.wordGeneration && word.generation < journal.seenGeneration
+  if (word.workspace !== journal.workspace || !isForThisDisk || isOutdated) {
+    return answer(journal, { answer: "ignored" })
+  }
   switch (word.word) {
     case "seal":
       return onSeal(journal, word, rules)
@@ -81,7 +84,7 @@ function onStage(journal: HostJournal, word: StageWord, rules: Rules): Step {
 export function mayStage(journal: HostJournal, word: StageWord, rules: Rules): boolean {
   if (!rules.stageEpoch) return true
   const isNewest = journal.entries.every((entry) => entry.seq <= word.seq)
-  return !isLiveOwner(journal) && word.epoch >= journal.seenEpoch && isNewest
+  return !isLiveOwner(journal) && !isOlder(journal, word.generation, word.epoch) && isNewest
 }
 
 function olderUnsettled(journal: HostJournal, word: Word): JournalEntry | null {
@@ -91,11 +94,6 @@ function olderUnsettled(journal: HostJournal, word: Word): JournalEntry | null {
 function resolveFirst(journal: HostJournal, older: JournalEntry): Step {
   const { effects } = answer(journal, { answer: "resolve_first", id: older.id })
   return { journal, effects: [...effects, { effect: "ask", id: older.id }] }
-}
-
-/** A target that is live waits only for the gateway's receipt: nothing of it can be undone any more. */
-function isUnsettled(entry: JournalEntry): boolean {
-  return entry.phase !== "live" && entry.phase !== "closed"
 }
 
 /** Markers in force, turns ended and checked: nothing writes between the backup and the end of the apply. */
@@ -137,7 +135,7 @@ function onOwned(journal: HostJournal, word: Extract<Word, { word: "owned" }>, r
     return answer(journal, { answer: word.seq <= journal.lastClosedSeq ? "closed" : "ignored" })
   }
   const isOurs = journal.fence === word.id || !rules.doneScoped
-  const heard = seen(journal, word.newEpoch)
+  const heard = seen(journal, word.generation, word.newEpoch)
   const next = closed(isOurs ? { ...heard, fence: "not-owner" } : heard, word.seq, rules)
   const effects: Effect[] = [ACCEPTED]
   if (isOurs) effects.push({ effect: "fence", id: null }, { effect: "mark-handed-off", id: word.id })
@@ -151,17 +149,18 @@ function onOwnedTarget(
   entry: JournalEntry,
   rules: Rules,
 ): Step {
-  const isDue = entry.phase === "staged" && word.newEpoch >= journal.seenEpoch
+  const { generation, newEpoch } = word
+  const isDue = entry.phase === "staged" && !isOlder(journal, generation, newEpoch)
   if (rules.liveStaged && !isDue) {
     // The word again: its `live` was lost, or not yet heard.
     const again: Effect[] = entry.phase === "live" ? [send("live", entry)] : []
     return { journal, effects: [...answer(journal, { answer: "ignored" }).effects, ...again] }
   }
   const live: JournalEntry = { ...entry, phase: "live" }
-  const owner = seen({ ...journal, ownEpoch: word.newEpoch, fence: "none", knownHead: entry.checkpoint }, word.newEpoch)
+  const owner: HostJournal = { ...journal, ownEpoch: newEpoch, fence: "none", knownHead: entry.checkpoint }
   return {
-    journal: withEntry(owner, live),
-    effects: [ACCEPTED, { effect: "lift", epoch: word.newEpoch }, send("live", live)],
+    journal: withEntry(seen(owner, generation, newEpoch), live),
+    effects: [ACCEPTED, { effect: "lift", epoch: newEpoch }, send("live", live)],
   }
 }
 
@@ -184,7 +183,7 @@ function lifted(journal: HostJournal, word: Word, head: HostJournal["knownHead"]
 function onTakenOver(journal: HostJournal, word: Extract<Word, { word: "taken-over" }>, rules: Rules): Step {
   const entry = entryOf(journal, word.id)
   if (entry === null) return answer(journal, { answer: word.seq <= journal.lastClosedSeq ? "closed" : "ignored" })
-  const heard = seen(journal, word.epoch)
+  const heard = seen(journal, word.generation, word.epoch)
   const fenced: HostJournal = heard.fence === word.id ? { ...heard, fence: "not-owner" } : heard
   const news = isLiveOwner(journal) && word.epoch > (journal.ownEpoch ?? 0)
   const next = closed(news ? { ...fenced, fence: "not-owner" } : fenced, word.seq, rules)

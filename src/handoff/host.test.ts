@@ -12,7 +12,7 @@ const id = handoffIdSchema.parse(`ho_${hex("1")}`)
 const otherId = handoffIdSchema.parse(`ho_${hex("2")}`)
 const c1 = checkpointIdSchema.parse(`cp_${hex("1")}`)
 const c2 = checkpointIdSchema.parse(`cp_${hex("2")}`)
-const base = { workspace, to, id, seq: 1 }
+const base = { workspace, to, id, seq: 1, generation: 1 }
 const laptop: HostFacts = { canBeCalled: false, incarnation: to }
 const server: HostFacts = { canBeCalled: true, incarnation: to }
 
@@ -275,7 +275,9 @@ describe("undo", () => {
 })
 
 describe("news of the gateway", () => {
-  const heard = (epoch: number, generation = 1) => ({ event: "heard-epoch", epoch, generation }) as const
+  const elsewhere = incarnationSchema.parse(`in_${hex("9")}`)
+  const heard = (epoch: number, generation = 1, named = elsewhere) =>
+    ({ event: "heard-epoch", epoch, generation, owner: named, head: c2 }) as const
 
   test("a newer epoch fences a live owner, ends its turns and saves its work", () => {
     const step = onEvent(owner, heard(2), laptop)
@@ -296,6 +298,47 @@ describe("news of the gateway", () => {
     const step = onEvent(journal, event, laptop)
     expect(step.journal).toBe(journal)
     expect(names(step)).toEqual(["gateway_behind"])
+  })
+
+  test("a newer generation that names a live owner lets it go on under its epoch, from the head of that record", () => {
+    const journal: HostJournal = { ...owner, lastClosedSeq: 4, knownHead: c1 }
+    const step = onEvent(journal, heard(3, 2, to), laptop)
+    expect(step.journal).toEqual({ ...journal, ownEpoch: 3, seenEpoch: 3, seenGeneration: 2, knownHead: c2 })
+    expect(step.effects).toEqual([])
+    expect(onEvent(step.journal, heard(3, 2, to), laptop).journal).toBe(step.journal)
+  })
+
+  test("what only waited for its receipt is closed by it", () => {
+    const step = onEvent(liveTarget, heard(2, 2, to), server)
+    expect(step.journal).toMatchObject({ ownEpoch: 2, seenGeneration: 2, entries: [], lastClosedSeq: 1, fence: "none" })
+  })
+
+  test("a newer generation that names somebody else fences a live owner, also under an older epoch", () => {
+    const live: HostJournal = { ...owner, ownEpoch: 7, seenEpoch: 7 }
+    const step = onEvent(live, heard(3, 2), laptop)
+    expect(step.journal).toMatchObject({ fence: "not-owner", seenEpoch: 3, seenGeneration: 2 })
+    expect(names(step)).toEqual(["fence", "drain", "save-left"])
+  })
+
+  test("being named lifts no fence and settles no hand-off", () => {
+    for (const journal of [source("captured"), { ...owner, fence: "not-owner" } as const, target("staged")]) {
+      const step = onEvent(journal, heard(3, 2, to), laptop)
+      expect(step.journal).toEqual({ ...journal, seenEpoch: 3, seenGeneration: 2 })
+      expect(step.effects).toEqual([])
+    }
+  })
+
+  test("a word of an older generation changes nothing, one of a newer counts its epochs anew", () => {
+    expectNothing({ ...stranger, seenGeneration: 2 }, stage, "ignored")
+    expectNothing({ ...target("staged"), seenGeneration: 2 }, owned, "ignored")
+    expect(names(onWord({ ...stranger, seenEpoch: 9 }, { ...stage, generation: 2 }, server))).toContain("backup")
+    const live = onWord({ ...target("staged"), seenEpoch: 9 }, { ...owned, generation: 2 }, server)
+    expect(live.journal).toMatchObject({ ownEpoch: 2, seenEpoch: 2, seenGeneration: 2, fence: "none" })
+  })
+
+  test("an epoch of its own never falls", () => {
+    const live: HostJournal = { ...owner, ownEpoch: 7, seenEpoch: 7 }
+    expect(onEvent(live, heard(3, 2, to), laptop)).toEqual({ journal: live, effects: [] })
   })
 })
 

@@ -10,8 +10,9 @@
  * The `answer` effect is what the one who brought the word gets; the rest runs on. "Unknown hand-off" is no word: nothing is fed.
  */
 import type { ErrorCode } from "../protocol/errors.ts"
-import type { HostJournal, JournalEntry, Word } from "../protocol/handoff.ts"
+import type { HostJournal, JournalEntry, Word, WorkspaceRow } from "../protocol/handoff.ts"
 import type { CheckpointId, HandoffId, Incarnation, WorkspaceId } from "../protocol/ids.ts"
+import { FIRST_GENERATION } from "./record.ts"
 
 export type StageWord = Extract<Word, { word: "stage" }>
 
@@ -97,11 +98,23 @@ export type HostEvent =
       readonly code: ErrorCode
     }
   | { readonly event: "sealed-with"; readonly id: HandoffId; readonly checkpoint: CheckpointId }
-  | { readonly event: "heard-epoch"; readonly generation: number; readonly epoch: number }
+  /** How the gateway's record stands: `owner` is the incarnation that it names, `head` its newest checkpoint. */
+  | {
+      readonly event: "heard-epoch"
+      readonly generation: number
+      readonly epoch: number
+      readonly owner: Incarnation
+      readonly head: CheckpointId | null
+    }
   /** The owner's own commit was accepted. */
   | { readonly event: "committed"; readonly head: CheckpointId }
   /** The user broke off (Ctrl-C) before the gateway said sealed. */
   | { readonly event: "cancelled"; readonly id: HandoffId }
+
+/** The event that every answer of the gateway brings. */
+export function heardOf({ generation, epoch, ownerIncarnation, headCheckpoint }: WorkspaceRow): HostEvent {
+  return { event: "heard-epoch", generation, epoch, owner: ownerIncarnation, head: headCheckpoint }
+}
 
 export interface Step {
   /** The same object when nothing changed. */
@@ -120,7 +133,7 @@ export function unknownJournal(workspace: WorkspaceId): HostJournal {
     workspace,
     ownEpoch: null,
     seenEpoch: 0,
-    seenGeneration: 0,
+    seenGeneration: FIRST_GENERATION,
     fence: "not-owner",
     knownHead: null,
     lastClosedSeq: 0,
@@ -131,6 +144,11 @@ export function unknownJournal(workspace: WorkspaceId): HostJournal {
 /** Whether this host accepts prompts and commits for the workspace. */
 export function isLiveOwner(journal: HostJournal): boolean {
   return journal.fence === "none" && journal.ownEpoch !== null
+}
+
+/** A target that is live waits only for the gateway's receipt: nothing of it can be undone any more. */
+export function isUnsettled(entry: JournalEntry): boolean {
+  return entry.phase !== "live" && entry.phase !== "closed"
 }
 
 export function entryOf(journal: HostJournal, id: HandoffId): JournalEntry | null {

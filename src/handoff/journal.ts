@@ -29,7 +29,14 @@ export function closed(journal: HostJournal, seq: number, rules: Rules): HostJou
   return { ...journal, entries: journal.entries.map(close) }
 }
 
-/** The newest epoch heard of never falls. */
-export function seen(journal: HostJournal, epoch: number): HostJournal {
-  return epoch > journal.seenEpoch ? { ...journal, seenEpoch: epoch } : journal
+/** The newest record heard of never falls: by generation first, then by epoch. */
+export function seen(journal: HostJournal, generation: number, epoch: number): HostJournal {
+  return isOlder(journal, generation, epoch) || (generation === journal.seenGeneration && epoch === journal.seenEpoch)
+    ? journal
+    : { ...journal, seenGeneration: generation, seenEpoch: epoch }
+}
+
+/** Whether this is older than what the host has heard of. */
+export function isOlder({ seenGeneration, seenEpoch }: HostJournal, generation: number, epoch: number): boolean {
+  return generation < seenGeneration || (generation === seenGeneration && epoch < seenEpoch)
 }

@@ -10,9 +10,9 @@ export interface OwnerRecord {
   readonly epoch: number
   readonly host: HostId
   readonly incarnation: Incarnation
-  /** Null only at epoch 1 of a workspace that was registered without a checkpoint. */
+  /** Null for the first owner in a store: one that registered the workspace, or was adopted, without a checkpoint. */
   readonly checkpoint: CheckpointId | null
-  /** The hand-off that made this owner; null at epoch 1. */
+  /** The hand-off that made this owner; null for one that registered the workspace or was adopted. */
   readonly handoff: HandoffId | null
   readonly witnessed: boolean
   readonly sinceMs: number
@@ -30,6 +30,9 @@ export interface GatewayRecord {
   readonly checkpoints: ReadonlyMap<CheckpointId, CheckpointRow>
   readonly owners: readonly OwnerRecord[]
 }
+
+/** Of a workspace that was never adopted. */
+export const FIRST_GENERATION = 1
 
 /** States of the unique index: one row of a workspace at most is in one of them. */
 export const BLOCKING_STATES: readonly HandoffState[] = ["open", "copying", "sealed", "staged", "owned"]
@@ -110,6 +113,17 @@ export interface OwnerObject {
   readonly host: HostId
   readonly incarnation: Incarnation
   readonly checkpoint: CheckpointId | null
+}
+
+export function isSameObject(one: OwnerObject, other: OwnerObject): boolean {
+  return (
+    one.generation === other.generation &&
+    one.epoch === other.epoch &&
+    one.handoff === other.handoff &&
+    one.host === other.host &&
+    one.incarnation === other.incarnation &&
+    one.checkpoint === other.checkpoint
+  )
 }
 
 /** What the gateway writes before it asks `witness(id)` for a flipped row; null where the row was not flipped. */

@@ -1,4 +1,5 @@
 /** What the gateway is asked, and what the core answers. Table of section 4 of the specification. */
+import type { Claim } from "../protocol/claims.ts"
 import type { ErrorCode } from "../protocol/errors.ts"
 import type { HandoffRow, WorkspaceRow } from "../protocol/handoff.ts"
 import type { CheckpointId, HandoffId, HostId, Incarnation } from "../protocol/ids.ts"
@@ -85,7 +86,16 @@ export interface ReclaimRequest {
   readonly lost: string | null
   readonly protocol: number
 }
+/** By the gateway, of a host whose claim it has asked for. Of a workspace without a record: `adoptedRecord`. */
+export interface AdoptRequest {
+  readonly request: "adopt"
+  readonly by: HostIdentity
+  readonly claim: Claim
+  /** What the store holds under the name of `adoptedObject`; null while that isn't written. */
+  readonly found: OwnerObject | null
+}
 export type Request =
+  | AdoptRequest
   | OpenRequest
   | CommitRequest
   | CheckpointStepRequest
@@ -113,6 +123,7 @@ export interface RefusalDetails {
   readonly state?: HandoffRow["state"]
   readonly openedBy?: string
   readonly reason?: string
+  readonly behind?: WorkspaceRow["behind"]
 }
 
 export interface Refusal {

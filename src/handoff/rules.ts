@@ -31,6 +31,12 @@ const RULES = {
   sealEpoch: "`seal` is for the owner of that epoch (a second line: no trace is known without it)",
   drain: "turns end before the capture",
   sealOrder: "the fence comes before the capture",
+  adoptLive: "only the claim of a live owner without an unfinished hand-off is adopted",
+  adoptedGoesOn: "a live owner that a newer generation names goes on under its epoch",
+  generationFences: "a live owner that a newer generation doesn't name stops",
+  adoptSeq: "hand-offs after an adoption are numbered above those that the host knows",
+  wordGeneration: "a word from an older generation changes nothing",
+  behind: "nothing moves while a host has heard of a newer record than the gateway has",
 } as const
 
 export type RuleName = keyof typeof RULES
@@ -63,6 +69,12 @@ export const ALL_RULES: Rules = {
   sealEpoch: true,
   drain: true,
   sealOrder: true,
+  adoptLive: true,
+  adoptedGoesOn: true,
+  generationFences: true,
+  adoptSeq: true,
+  wordGeneration: true,
+  behind: true,
 }
 
 /** What a rule says, for the checker's report. */

@@ -45,6 +45,17 @@ export function refusedFor(record: GatewayRecord, code: ErrorCode, row: HandoffR
   })
 }
 
+/** While a host has heard of a newer record than this one, nothing that moves ownership may be done by it. */
+export function refusedBehind({ record, rules }: Judging): Refusal | null {
+  const { behind } = record.workspace
+  return behind === null || !rules.behind ? null : refused(record, "gateway_behind", { behind })
+}
+
+/** A target hears of a hand-off from `sealed` on: before that it has nothing to undo. */
+export function abandonment(row: HandoffRow, closedBy: string): Partial<HandoffRow> {
+  return { state: "abandoned", closedBy, targetUndone: row.state === "open" || row.state === "copying" }
+}
+
 /** The record with one row changed; everything else keeps its reference. */
 export function withRow({ record, context }: Judging, row: HandoffRow, changes: Partial<HandoffRow>): GatewayRecord {
   const next = { ...row, ...changes, updatedAtMs: context.nowMs }

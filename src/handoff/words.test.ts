@@ -23,6 +23,7 @@ const workspace: WorkspaceRow = {
   epoch: 1,
   headCheckpoint: checkpoint,
   handoffSeq: 1,
+  behind: null,
   generation: 1,
   ownerSinceMs: 0,
 }

@@ -19,14 +19,15 @@ export function wordFor(
   const isNamed = (name: string, incarnation: string): boolean =>
     host.host === name && (!rules.incarnation || host.incarnation === incarnation)
   // A reclaim has no source leg: the lost owner learns of the new epoch, not of the hand-off.
-  const base = { workspace: seen.workspace, id: seen.id, seq: seen.seq, to: host.incarnation }
+  const { generation } = workspace
+  const base = { workspace: seen.workspace, id: seen.id, seq: seen.seq, generation, to: host.incarnation }
   if (isNamed(seen.source, seen.sourceIncarnation) && seen.kind !== "reclaim")
     return wordForSource(seen, workspace, base)
   if (isNamed(seen.target, seen.targetIncarnation)) return wordForTarget(seen, workspace, base)
   return null
 }
 
-type WordBase = Pick<Word, "workspace" | "id" | "seq" | "to">
+type WordBase = Pick<Word, "workspace" | "id" | "seq" | "generation" | "to">
 
 function wordForSource(row: HandoffRow, workspace: WorkspaceRow, base: WordBase): Word | null {
   const takenOver: Word = { word: "taken-over", ...base, epoch: workspace.epoch }

@@ -5,7 +5,7 @@ import { backupCode, dropBackup, isSpare } from "../checkpoint/backup.ts"
 import { baseOf, recordBase } from "../checkpoint/base.ts"
 import { saveLeft } from "../checkpoint/left.ts"
 import { openRepository } from "../checkpoint/repository.ts"
-import type { Effect, HostEvent, StageWord } from "../handoff/host.ts"
+import { heardOf, type Effect, type HostEvent, type StageWord } from "../handoff/host.ts"
 import { wordFor } from "../handoff/words.ts"
 import { privateFolder } from "../lib/files.ts"
 import { step } from "../lib/steps.ts"
@@ -227,8 +227,7 @@ async function abandonAsUser(daemon: Daemon, id: HandoffId): Promise<HandoffAnsw
 
 /** What an answer that shows row and workspace tells this host. */
 function news(daemon: Daemon, answer: HandoffAnswer, withWord: boolean): Completion[] {
-  const { generation, epoch } = answer.workspace
-  const heard: Completion = { event: { event: "heard-epoch", generation, epoch } }
+  const heard: Completion = { event: heardOf(answer.workspace) }
   const word = withWord ? wordFor(answer.handoff, answer.workspace, daemon.identity) : null
   // `abandoned` as the answer to `release` would only ask for the release again.
   return word === null || word.word === "abandoned" ? [heard] : [heard, { word }]
@@ -396,5 +395,5 @@ async function ask(daemon: Daemon, workspace: WorkspaceId, id: HandoffId): Promi
   if (item !== undefined) return { completions: news(daemon, item, true), failure: null }
   const row = work.workspaces.find((each) => each.id === workspace)
   if (row === undefined) return NOTHING
-  return completed({ event: "heard-epoch", generation: row.generation, epoch: row.epoch })
+  return completed(heardOf(row))
 }

@@ -3,6 +3,7 @@ import { basename } from "node:path"
 import type { Repository } from "../checkpoint/code.ts"
 import { openRepository, unsupportedState } from "../checkpoint/repository.ts"
 import { isLiveOwner, unknownJournal } from "../handoff/host.ts"
+import { FIRST_GENERATION } from "../handoff/record.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { HostInfo, WorkspaceView } from "../protocol/gateway-api.ts"
 import { newWorkspaceId } from "../protocol/ids.ts"
@@ -179,8 +180,9 @@ function viewOfNew(daemon: Daemon, place: Place): WorkspaceView {
       epoch: 1,
       headCheckpoint: null,
       handoffSeq: 0,
-      generation: 1,
+      generation: FIRST_GENERATION,
       ownerSinceMs: daemon.nowMs(),
+      behind: null,
     },
     ownerName: daemon.identity.name,
     handoff: null,

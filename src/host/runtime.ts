@@ -3,10 +3,10 @@ import { readdir, rm } from "node:fs/promises"
 import { join } from "node:path"
 import { wordFor } from "../handoff/words.ts"
 import { onEvent, onRestart, redo } from "../handoff/host-events.ts"
-import { entryOf, unknownJournal, type Step, type WordAnswer } from "../handoff/host.ts"
+import { entryOf, heardOf, unknownJournal, type HostEvent, type Step, type WordAnswer } from "../handoff/host.ts"
 import { onWord } from "../handoff/host-words.ts"
 import { ALL_RULES } from "../handoff/rules.ts"
-import { toAppError, type AppError } from "../protocol/errors.ts"
+import { AppError, toAppError } from "../protocol/errors.ts"
 import type { HostWork, WorkspaceView } from "../protocol/gateway-api.ts"
 import type { HandoffRow, HostJournal, Word, WorkspaceRow } from "../protocol/handoff.ts"
 import type { CheckpointId, WorkspaceId } from "../protocol/ids.ts"
@@ -31,6 +31,8 @@ export interface Runtime {
    * learns of it before anything else runs: an older head must never be told after a newer one.
    */
   publish<T extends { readonly head: CheckpointId | null }>(workspace: WorkspaceId, work: () => Promise<T>): Promise<T>
+  /** Takes in what the gateway says of a workspace that this host has a journal of. @throws {AppError} gateway_behind */
+  tell(workspace: WorkspaceId, news: HostEvent): Promise<void>
   isBusy(): boolean
 }
 
@@ -99,8 +101,19 @@ export function startRuntime(daemon: Daemon): Runtime {
         await performAlone(daemon, journalOf, workspace, move, SILENT)
         return done
       }),
+    async tell(workspace, news) {
+      const answer = await perform(workspace, (journal) => onEvent(journal, news, daemon.facts), SILENT)
+      refuseOlderNews(daemon, answer)
+    },
     isBusy: queue.isBusy,
   }
+}
+
+function refuseOlderNews({ identity }: Daemon, answer: WordAnswer | null): void {
+  if (answer?.answer !== "gateway_behind") return
+  const { seenGeneration, seenEpoch } = answer
+  const heard = `epoch ${seenEpoch} of generation ${seenGeneration}`
+  throw new AppError("gateway_behind", `${identity.name} has heard of ${heard} already`)
 }
 
 async function mendAll(daemon: Daemon, queue: WorkQueue): Promise<void> {
@@ -154,9 +167,9 @@ async function takeIn(
   quietly: (workspace: WorkspaceId, move: Move) => Promise<void>,
   work: HostWork,
 ): Promise<void> {
-  for (const { id, generation, epoch } of work.workspaces) {
-    if (daemon.store.journal(id) === null) continue
-    await quietly(id, (journal) => onEvent(journal, { event: "heard-epoch", generation, epoch }, daemon.facts))
+  for (const row of work.workspaces) {
+    if (daemon.store.journal(row.id) === null) continue
+    await quietly(row.id, (journal) => onEvent(journal, heardOf(row), daemon.facts))
   }
   for (const { handoff, workspace } of work.items) {
     const word = wordFor(handoff, workspace, daemon.identity)

@@ -84,6 +84,8 @@ const wordBase = {
   workspace: workspaceIdSchema,
   id: handoffIdSchema,
   seq: z.int().positive(),
+  /** Of the record that the word is read from. */
+  generation: z.int().positive().default(1),
   /** For whom: a host made again under the same name must not act on the words to the one before it. */
   to: incarnationSchema,
 }
@@ -124,7 +126,11 @@ export const hostJournalSchema = z.object({
   ownEpoch: z.int().positive().nullable(),
   /** Newest heard of, within `seenGeneration`: a newer generation counts anew. */
   seenEpoch: z.int().nonnegative(),
-  seenGeneration: z.int().nonnegative(),
+  // Journals of before generations were counted say 0 where the first one is meant.
+  seenGeneration: z
+    .int()
+    .nonnegative()
+    .transform((generation) => Math.max(generation, 1)),
   fence: hostFenceSchema,
   knownHead: checkpointIdSchema.nullable(),
   lastClosedSeq: z.int().nonnegative(),

@@ -178,6 +178,7 @@ export function initialState(configuration: Configuration): State {
     epoch: 1,
     headCheckpoint: checkpointId("c0"),
     handoffSeq: 0,
+    behind: null,
     generation: 1,
     ownerSinceMs: 0,
   })

@@ -2,7 +2,7 @@
 import { decide } from "../../src/handoff/gateway.ts"
 import { onEvent, onRestart } from "../../src/handoff/host-events.ts"
 import { onWord } from "../../src/handoff/host-words.ts"
-import { type Effect, type HostEvent, type HostFacts, type Step } from "../../src/handoff/host.ts"
+import { type Effect, heardOf, type HostEvent, type HostFacts, type Step } from "../../src/handoff/host.ts"
 import { type GatewayRecord, ownerObject, visibleWorkspace } from "../../src/handoff/record.ts"
 import type { Decision, HostIdentity, Request } from "../../src/handoff/request.ts"
 import { wordFor } from "../../src/handoff/words.ts"
@@ -62,7 +62,7 @@ export function withNews(world: World, state: State): State {
 function newsIn(world: World, { record, hosts }: State): Message[] {
   const workspace = visibleWorkspace(record)
   const news: Message[] = []
-  const heard: HostEvent = { event: "heard-epoch", generation: workspace.generation, epoch: workspace.epoch }
+  const heard = heardOf(workspace)
   for (const host of hosts) {
     news.push({ to: host.name, event: heard })
     for (const row of record.handoffs) {
@@ -243,7 +243,7 @@ function brokenRepeat(state: State, request: Request, decision: Decision): strin
 /** Answers that move a journal. The others would be delivered without effect: the reducer has no case for them. */
 function eventOf(request: Request, decision: Decision): Message | null {
   if (request.request === "open" || request.request === "reclaim" || request.request === "abandon") return null
-  if (request.request === "witness" || request.by === "gateway") return null
+  if (request.request === "adopt" || request.request === "witness" || request.by === "gateway") return null
   const to = request.by.host as string as HostName
   if (request.request === "commit") {
     if (decision.kind === "refused") return null

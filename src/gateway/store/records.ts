@@ -1,6 +1,6 @@
 /** The gateway's record of a workspace: loaded, judged and written back in one transaction. */
 import type { Kysely, Transaction } from "kysely"
-import type { GatewayRecord, OwnerRecord } from "../../handoff/record.ts"
+import { FIRST_GENERATION, type GatewayRecord, type OwnerRecord } from "../../handoff/record.ts"
 import type { CheckpointRow, HandoffRow, WorkspaceRow } from "../../protocol/handoff.ts"
 import {
   tenantIdSchema,
@@ -124,6 +124,42 @@ async function checkpointsOf(
     .where("id", "in", ids)
     .execute()
   return new Map(rows.map(checkpointOf).map((row) => [row.id, row]))
+}
+
+/** Writes the record of a workspace that has none yet. */
+export async function insertRecord(db: GatewayDatabase, tenant: TenantId, record: GatewayRecord): Promise<void> {
+  await db.transaction().execute(async (transaction) => {
+    await transaction.insertInto("workspaces").values(workspaceValues(tenant, record.workspace)).execute()
+    const owners = record.owners.map((owner) => ownerValues(tenant, owner))
+    await transaction.insertInto("owner_history").values(owners).execute()
+  })
+}
+
+/** Where a workspace lies on a host, for lists. */
+export async function savePlace(
+  db: GatewayDatabase,
+  tenant: TenantId,
+  { workspace, host }: { readonly workspace: WorkspaceId; readonly host: HostId },
+  { directory, sessionCount }: { readonly directory: string; readonly sessionCount: number },
+): Promise<void> {
+  const said = { directory, session_count: sessionCount }
+  await db
+    .insertInto("places")
+    .values({ tenant, workspace, host, ...said })
+    .onConflict((conflict) => conflict.columns(["tenant", "workspace", "host"]).doUpdateSet(said))
+    .execute()
+}
+
+/** The newest generation of a tenant's workspaces; that of a new one when there is none. */
+export async function newestGeneration(db: Db, tenant: TenantId): Promise<number> {
+  const row = await db
+    .selectFrom("workspaces")
+    .select("generation")
+    .where("tenant", "=", tenant)
+    .orderBy("generation", "desc")
+    .limit(1)
+    .executeTakeFirst()
+  return row?.generation ?? FIRST_GENERATION
 }
 
 /** Writes what differs, by reference, between two records of one workspace. */

@@ -29,6 +29,10 @@ export function workspaceOf(row: Selectable<WorkspaceTable>): WorkspaceRow {
     handoffSeq: row.handoff_seq,
     generation: row.generation,
     ownerSinceMs: row.owner_since_ms,
+    behind:
+      row.behind_host === null
+        ? null
+        : { generation: row.behind_generation, epoch: row.behind_epoch, host: row.behind_host },
   })
 }
 
@@ -44,6 +48,9 @@ export function workspaceValues(tenant: string, row: WorkspaceRow): Insertable<W
     handoff_seq: row.handoffSeq,
     generation: row.generation,
     owner_since_ms: row.ownerSinceMs,
+    behind_generation: row.behind?.generation ?? null,
+    behind_epoch: row.behind?.epoch ?? null,
+    behind_host: row.behind?.host ?? null,
   }
 }
 

@@ -33,6 +33,10 @@ export interface WorkspaceTable extends Owned {
   handoff_seq: number
   generation: number
   owner_since_ms: number
+  /** A newer record of which this host has shown that it exists; null: none. */
+  behind_generation: number | null
+  behind_epoch: number | null
+  behind_host: string | null
 }
 
 export interface OwnerTable extends Owned {
@@ -112,6 +116,14 @@ export type GatewayDatabase = Kysely<GatewayTables>
 export const MIGRATIONS: Record<string, Migration> = {
   "0001-first": { up: first },
   "0002-history": { up: history },
+  "0003-behind": { up: behind },
+}
+
+async function behind(db: Kysely<unknown>): Promise<void> {
+  for (const name of ["behind_generation", "behind_epoch"]) {
+    await db.schema.alterTable("workspaces").addColumn(name, "bigint").execute()
+  }
+  await db.schema.alterTable("workspaces").addColumn("behind_host", "text").execute()
 }
 
 /** What a list of checkpoints tells of each. Rows that are there already stay without: null means that nobody counted. */

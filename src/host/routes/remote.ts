@@ -7,6 +7,7 @@ import { AppError } from "../../protocol/errors.ts"
 import { preflightRequestSchema, type PreflightAnswer, type PreflightRequest } from "../../protocol/gateway-api.ts"
 import { wordSchema } from "../../protocol/handoff.ts"
 import { DECAMP_VERSION, PROTOCOL_VERSION } from "../../protocol/version.ts"
+import { claimRoutes } from "../claims.ts"
 import type { Daemon } from "../daemon.ts"
 import { arrivingAt, preflightSource, preflightTarget } from "../preflight.ts"
 import type { Runtime } from "../runtime.ts"
@@ -63,6 +64,7 @@ export function remoteRoutes({ daemon, runtime, inboundToken, giveWay }: RemoteR
     )
   })
   goingOnRoutes(app, daemon)
+  claimRoutes(app, daemon, runtime)
   return app
 }
 
