@@ -13,6 +13,7 @@ import type { Checkpoints } from "./checkpoints.ts"
 import type { Hosts } from "./hosts.ts"
 import type { Reached } from "./known-hosts.ts"
 import type { Ownership } from "./ownership.ts"
+import { isOutage, overLine, patience } from "./outage.ts"
 import { notFound } from "./refusals.ts"
 
 /** A row that somebody has just driven, or changed, is left alone for so long. */
@@ -61,7 +62,7 @@ interface Memory {
 export function driver(parts: DriverParts): Driver {
   const memory: Memory = { running: new Map(), rests: new Map() }
   const drive: Driver["drive"] = async (tenant, id, listener, signal) => {
-    const run = memory.running.get(id) ?? begin(parts, memory, tenant, id, listener)
+    const run = memory.running.get(id) ?? begin(parts, memory, tenant, id, listener, true)
     run.listeners.add(listener)
     const leave = (): void => void run.listeners.delete(listener)
     if (signal.aborted) leave()
@@ -79,7 +80,7 @@ export function driver(parts: DriverParts): Driver {
       // One after the other: a machine that wakes up has other things to do, too.
       for (const { tenant, row } of restedOf(unsettled, memory, parts.nowMs())) {
         try {
-          await drive(tenant, row.id, () => {}, new AbortController().signal)
+          await (memory.running.get(row.id) ?? begin(parts, memory, tenant, row.id, () => {}, false)).work
         } catch (error) {
           const { code, message } = toAppError(error)
           parts.log("a hand-off waits", { handoff: row.id, state: row.state, code, message })
@@ -89,12 +90,19 @@ export function driver(parts: DriverParts): Driver {
   }
 }
 
-function begin(parts: DriverParts, memory: Memory, tenant: TenantId, id: HandoffId, first: StepListener): Run {
+function begin(
+  parts: DriverParts,
+  memory: Memory,
+  tenant: TenantId,
+  id: HandoffId,
+  first: StepListener,
+  isPatient: boolean,
+): Run {
   const { running, rests } = memory
   const listeners = new Set([first])
   const tell: StepListener = (event) => listeners.forEach((listener) => listener(event))
   const isRunning = (other: HandoffId): boolean => running.has(other)
-  const drive: Drive = { tenant, id, tell, isWanted: () => listeners.size > 0, isRunning, depth: 0 }
+  const drive: Drive = { tenant, id, tell, isPatient, isWanted: () => listeners.size > 0, isRunning, depth: 0 }
   const work = (async () => {
     try {
       await driveRow(parts, drive)
@@ -126,6 +134,8 @@ interface Drive {
   readonly tenant: TenantId
   readonly id: HandoffId
   readonly tell: StepListener
+  /** A person waits: a lost line is waited for. */
+  readonly isPatient: boolean
   readonly isWanted: () => boolean
   readonly isRunning: (other: HandoffId) => boolean
   readonly depth: number
@@ -140,6 +150,7 @@ interface Seen {
 async function driveRow(parts: DriverParts, drive: Drive): Promise<void> {
   let told = ""
   let damage: AppError | null = null
+  const patient = patience()
   for (;;) {
     const seen = await look(parts, drive)
     const { row } = seen
@@ -155,11 +166,24 @@ async function driveRow(parts: DriverParts, drive: Drive): Promise<void> {
     // The hand-off is undone because of it, which is progress; it is still what the person must read.
     if (failure?.code === "damaged_data") damage ??= failure
     const after = (await look(parts, drive)).row
-    if (trace(after) !== trace(row)) continue
+    if (trace(after) !== trace(row)) {
+      patient.reset()
+      continue
+    }
+    if (failure !== null && drive.isPatient && isOutage(failure)) {
+      const note = hasStopped(after) ? "; the agents stay stopped" : ""
+      const tell = (text: string): void => drive.tell({ type: "waiting", text })
+      if (await patient.pause(failure, note, tell, drive.isWanted)) continue
+    }
     const final = damage ?? failure
     if (final !== null) throw final
     return
   }
+}
+
+/** Between the capture and the end no agent works anywhere. */
+function hasStopped({ state }: HandoffRow): boolean {
+  return state === "sealed" || state === "staged" || state === "owned"
 }
 
 function trace(row: HandoffRow): string {
@@ -230,7 +254,7 @@ async function say(parts: DriverParts, drive: Drive, { reached, row, word, role 
     const means = outcome === "closed" ? closedMeans(word.word, role) : null
     if (means !== null) await judgeFor(parts, drive, row, reached, means)
   } catch (error) {
-    const failure = toAppError(error)
+    const failure = overLine(reached.host, error)
     if (failure.code === "resolve_first") await resolveOlder(parts, drive, failure)
     else if (failure.code === "damaged_data" && word.word === "stage")
       throw await afterDamage(parts, drive, row, failure)

@@ -15,32 +15,21 @@ import {
   type KnownHost,
   type Reached,
 } from "./known-hosts.ts"
+import { overLine } from "./outage.ts"
 
 export async function reach(parts: HostParts, host: KnownHost): Promise<Reached> {
   if (host.root === null || host.isRemoved) throw notCallable(host)
   const own = <T extends { where(column: "tenant" | "id", operator: "=", value: string): T }>(query: T): T =>
     query.where("tenant", "=", host.tenant).where("id", "=", host.host)
   try {
-    const { socket, token } = await provisionerOf(parts, host).connect(placeOf(host))
-    const client = hostClient(unixFetcher(socket, { token }))
-    const hello = await client.hello()
-    if (hello.protocol !== PROTOCOL_VERSION) {
-      throw new AppError(
-        "protocol_mismatch",
-        `${host.name} speaks protocol ${hello.protocol}, not ${PROTOCOL_VERSION}`,
-        {
-          hint: host.kind === "ssh" ? `decamp hosts upgrade ${host.name}` : undefined,
-        },
-      )
-    }
-    if (hello.host !== host.host) throw new AppError("unreachable", `another host answers at ${host.root}`)
+    const { client, hello } = await askAgain(parts, host)
     const news = { incarnation: hello.incarnation, version: hello.version, problem: null }
     if (news.incarnation !== host.incarnation || news.version !== host.version || host.problem !== null) {
       await own(parts.db.updateTable("hosts").set(news)).execute()
     }
     return { host: { ...host, ...news }, client, hello }
   } catch (error) {
-    const failure = toAppError(error)
+    const failure = overLine(host, error)
     if (failure.message !== host.problem) {
       await own(parts.db.updateTable("hosts").set({ problem: failure.message })).execute()
     }
@@ -48,6 +37,35 @@ export async function reach(parts: HostParts, host: KnownHost): Promise<Reached>
       ? new AppError("unreachable", `${host.name}: ${failure.message}`, { cause: error })
       : failure
   }
+}
+
+type Asked = Pick<Reached, "client" | "hello">
+
+/** A line that was made before the machine slept may be dead although nobody has said so: then it is made anew, once. */
+async function askAgain(parts: HostParts, host: KnownHost): Promise<Asked> {
+  const wasUp = host.kind === "ssh" && parts.ssh.lineOf(placeOf(host))?.state === "up"
+  try {
+    return await ask(parts, host)
+  } catch (error) {
+    if (!wasUp || toAppError(error).code !== "unreachable") throw error
+    await parts.ssh.renew(placeOf(host))
+    return await ask(parts, host)
+  }
+}
+
+async function ask(parts: HostParts, host: KnownHost): Promise<Asked> {
+  const { socket, token } = await provisionerOf(parts, host).connect(placeOf(host))
+  const client = hostClient(unixFetcher(socket, { token }))
+  const hello = await client.hello()
+  if (hello.protocol !== PROTOCOL_VERSION) {
+    throw new AppError("protocol_mismatch", `${host.name} speaks protocol ${hello.protocol}, not ${PROTOCOL_VERSION}`, {
+      hint: host.kind === "ssh" ? `decamp hosts upgrade ${host.name}` : undefined,
+    })
+  }
+  if (hello.host !== host.host) {
+    throw new AppError("unreachable", `another host answers at ${host.root}`, { details: { host: hello.host } })
+  }
+  return { client, hello }
 }
 
 export async function infos(parts: HostParts, tenant: TenantId, only?: string): Promise<HostInfo[]> {

@@ -70,6 +70,8 @@ export interface Upgrader {
 export interface LineKeeper {
   /** The line to a host; null when nobody has asked for it yet. */
   lineOf(place: HostPlace): LineState | null
+  /** Ends a line that may be dead, so that the next {@link Provisioner.connect} makes another. */
+  renew(place: HostPlace): Promise<void>
   /** Ends every line; hosts go on. */
   close(): Promise<void>
 }

@@ -88,6 +88,7 @@ export function sshProvisioner(options: SshProvisionerOptions): Provisioner & Up
     upgrade: async (place, tell) => await upgrade(parts, place, tell),
     execPlan: ({ root }) => ({ kind: "ssh", destination: root }),
     lineOf: ({ host }) => keeper.stateOf(host),
+    renew: async ({ host }) => await keeper.end(host),
     close: async () => await keeper.close(),
   }
 }

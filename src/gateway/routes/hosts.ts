@@ -8,20 +8,22 @@ import {
 } from "../../protocol/gateway-api.ts"
 import { nameSchema } from "../../protocol/ids.ts"
 import { DECAMP_VERSION, PROTOCOL_VERSION } from "../../protocol/version.ts"
+import { adoptClaims } from "../adopt.ts"
 import { idOf, type Route, type User } from "../app.ts"
-import type { Hosts } from "../hosts.ts"
 import type { Services } from "../services.ts"
+import { newestGeneration } from "../store/records.ts"
 
 /** Of the `/user/*` table. */
-export function userHostRoutes({ hosts, hostSocket, nowMs }: Services): readonly Route<User>[] {
+export function userHostRoutes(services: Services): readonly Route<User>[] {
+  const { db, hosts, hostSocket, nowMs } = services
   return [
     {
       method: "GET",
       path: "/hello",
-      answer: async () => ({
+      answer: async ({ who }) => ({
         version: DECAMP_VERSION,
         protocol: PROTOCOL_VERSION,
-        generation: 1,
+        generation: await newestGeneration(db, who.tenant),
         nowMs: nowMs(),
         hostSocket,
       }),
@@ -43,7 +45,7 @@ export function userHostRoutes({ hosts, hostSocket, nowMs }: Services): readonly
         return await hosts.info(who.tenant, name)
       },
     },
-    ...sshHostRoutes(hosts),
+    ...sshHostRoutes(services),
     {
       method: "DELETE",
       path: "/hosts/:name",
@@ -69,22 +71,25 @@ export function userHostRoutes({ hosts, hostSocket, nowMs }: Services): readonly
   ]
 }
 
-function sshHostRoutes(hosts: Hosts): readonly Route<User>[] {
+function sshHostRoutes(services: Services): readonly Route<User>[] {
   return [
     {
       method: "POST",
       path: "/hosts/ssh",
       async stream({ who, json }, listener) {
         const request = await json(addSshHostRequestSchema)
-        const { name } = await hosts.addSsh(who.tenant, request, listener)
-        return await hosts.info(who.tenant, name)
+        const added = await services.hosts.addSsh(who.tenant, request, listener)
+        if (request.adopt) {
+          await adoptClaims(services, who.tenant, await services.hosts.reach(added), listener)
+        }
+        return await services.hosts.info(who.tenant, added.name)
       },
     },
     {
       method: "POST",
       path: "/hosts/:name/upgrade",
       async stream({ who, params }, listener) {
-        const isNew = await hosts.upgrade(who.tenant, idOf(nameSchema, params["name"]), listener)
+        const isNew = await services.hosts.upgrade(who.tenant, idOf(nameSchema, params["name"]), listener)
         return { isNew, version: DECAMP_VERSION }
       },
     },
