@@ -3,7 +3,7 @@
  * the owner object is in the store, then the row is written, then the host is told. After a crash anywhere the same command ends well.
  */
 import type { StepListener } from "../client/http.ts"
-import { adoptedObject, adoptedRecord, adoptionStamp, compareStamps, type Stamp } from "../handoff/adopt.ts"
+import { adoptedObject, adoptedRecord, adoptionStamp, compareStamps, isConflict, type Stamp } from "../handoff/adopt.ts"
 import { isSameObject } from "../handoff/record.ts"
 import type { HostIdentity } from "../handoff/request.ts"
 import { ALL_RULES } from "../handoff/rules.ts"
@@ -63,6 +63,10 @@ async function adoptOne(parts: AdoptParts, tenant: TenantId, reached: Reached, c
   }
   try {
     const before = (await parts.ownership.load(tenant, claim.workspace))?.workspace ?? null
+    if (before !== null && isConflict(before, claim, reached.host, ALL_RULES)) {
+      const owner = await nameOf(parts, tenant, before)
+      return { ...nothing, name: before.name, owner, result: "failed", reason: conflictWords(before, owner, reached) }
+    }
     const after = await take(parts, tenant, reached.host, before, claim)
     if (after === null) {
       if (claim.open.length === 0) return { ...nothing, result: "copy" }
@@ -157,6 +161,12 @@ function openWords({ open, isLive }: Claim): string {
   const part = first.role === "source" ? "leaves it" : "receives it"
   const state = isLive ? "" : ", and it accepts no prompts there until that is over"
   return `hand-off ${first.id} is not over: this host ${part} (${first.phase})${state}; its own gateway must continue or abandon it`
+}
+
+function conflictWords({ epoch, generation, ownerSinceMs }: WorkspaceRow, owner: string, { host }: Reached): string {
+  const since = new Date(ownerSinceMs).toISOString()
+  const both = `${host.name} says that it owns it under epoch ${epoch} of generation ${generation}, and so does ${owner}, since ${since}`
+  return `${both}; one of the two must become a workspace of its own: decamp push --new-workspace there`
 }
 
 function behindWords({ generation, epoch }: NonNullable<WorkspaceRow["behind"]>): string {

@@ -60,7 +60,7 @@ const WORDS: Partial<Record<ErrorCode, Words>> = {
           hint: "nothing is changed; see the recovery guide",
         }
       : {
-          message: `the workspace has moved on under another gateway (epoch ${behind.epoch} of generation ${behind.generation} is known to ${behind.host})`,
+          message: `the workspace has moved on under another gateway (to epoch ${behind.epoch} of generation ${behind.generation})`,
           hint: "adopt the host that owns it now: decamp hosts add ssh NAME DEST --adopt",
         },
   busy: ({ handoff }) => ({ message: `hand-off ${handoff ?? "?"} is changing owner just now`, hint: "try again" }),

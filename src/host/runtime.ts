@@ -48,8 +48,7 @@ type Move = (journal: HostJournal) => Step
 export function startRuntime(daemon: Daemon): Runtime {
   const queue = workQueue()
 
-  const journalOf = (workspace: WorkspaceId): HostJournal =>
-    daemon.store.journal(workspace) ?? unknownJournal(workspace)
+  const journalOf = journalsOf(daemon)
 
   async function perform(workspace: WorkspaceId, first: Move, context: Context): Promise<WordAnswer | null> {
     return await queue.alone(workspace, async () => await performAlone(daemon, journalOf, workspace, first, context))
@@ -59,8 +58,7 @@ export function startRuntime(daemon: Daemon): Runtime {
     try {
       await perform(workspace, move, SILENT)
     } catch (error) {
-      const { code, message } = toAppError(error)
-      daemon.log("a hand-off step failed and will be tried again", { workspace, code, message })
+      logFailure(daemon, workspace, error)
     }
   }
 
@@ -102,11 +100,19 @@ export function startRuntime(daemon: Daemon): Runtime {
         return done
       }),
     async tell(workspace, news) {
-      const answer = await perform(workspace, (journal) => onEvent(journal, news, daemon.facts), SILENT)
-      refuseOlderNews(daemon, answer)
+      refuseOlderNews(daemon, await perform(workspace, (journal) => onEvent(journal, news, daemon.facts), SILENT))
     },
     isBusy: queue.isBusy,
   }
+}
+
+function journalsOf({ store }: Daemon): (workspace: WorkspaceId) => HostJournal {
+  return (workspace) => store.journal(workspace) ?? unknownJournal(workspace)
+}
+
+function logFailure(daemon: Daemon, workspace: WorkspaceId, error: unknown): void {
+  const { code, message } = toAppError(error)
+  daemon.log("a hand-off step failed and will be tried again", { workspace, code, message })
 }
 
 function refuseOlderNews({ identity }: Daemon, answer: WordAnswer | null): void {
