@@ -38,7 +38,11 @@ export async function connect(context: Context): Promise<Connection> {
   const { local, user } = clients(context.env)
   const gateway = gatewayOf(context)
   const present = await helloOrNull(local)
-  if (present !== null && isFitting(present, gateway)) return { local, user, hello: present }
+  if (present !== null && isFitting(present, gateway)) {
+    const socket = context.env["SSH_AUTH_SOCK"]
+    if (socket?.startsWith("/") === true && socket !== present.sshAgent) await local.useSshAgent({ socket })
+    return { local, user, hello: present }
+  }
   if (present !== null) await stopIdle(local, present, gateway)
   return { local, user, hello: await start(context, local, gateway) }
 }

@@ -2,6 +2,7 @@
 import type { Command } from "commander"
 import type { AgentsOptions } from "./commands/agents.ts"
 import type { SessionOptions } from "./commands/send.ts"
+import type { SshOptions } from "./commands/ssh.ts"
 import type { Chosen } from "./program.ts"
 
 type Add = (parent: Command, spec: string, description: string) => Command
@@ -19,7 +20,14 @@ export function goingOnCommands(root: Command, chosen: Chosen, add: Add): void {
     .action((id: string, text: string | undefined, options: SessionOptions) => {
       chosen.run = async (context) => await (await import("./commands/send.ts")).send(context, id, text, options)
     })
-  add(root, "attach <id>", "open the agent's own interface on a session, here or on a host of this machine")
+  add(root, "ssh [command...]", "a shell, or a command, in the workspace's directory on its owner: decamp ssh -- CMD")
+    .option(...WORKSPACE)
+    .option("--dir <dir>", "another directory")
+    .passThroughOptions()
+    .action((command: string[], options: SshOptions) => {
+      chosen.run = async (context) => await (await import("./commands/ssh.ts")).openShell(context, command, options)
+    })
+  add(root, "attach <id>", "open the agent's own interface on a session, wherever it lives")
     .option(...WORKSPACE)
     .option("--dir <dir>", "another directory")
     .action((id: string, options: SessionOptions) => {

@@ -1,5 +1,5 @@
 /** What the CLI asks of the daemon of its own HOME. Shapes: protocol/local-api.ts, answers: protocol/output.ts. */
-import type { z } from "zod"
+import { z } from "zod"
 import {
   helloSchema,
   type diffRequestSchema,
@@ -10,6 +10,7 @@ import {
   type restoreRequestSchema,
   type sessionExportRequestSchema,
   type sessionImportRequestSchema,
+  type sshAgentRequestSchema,
   type stopRequestSchema,
   type workspaceRequestSchema,
 } from "../protocol/local-api.ts"
@@ -46,6 +47,8 @@ type WorkspaceRequest = z.input<typeof workspaceRequestSchema>
 /** Long ones stream step events to the listener; aborting the signal is the user's Ctrl-C: the daemon goes to a safe point. */
 export interface LocalClient {
   hello(timeoutMs?: number): Promise<z.infer<typeof helloSchema>>
+  /** The daemon's ssh connections ask this agent from now on. */
+  useSshAgent(request: z.input<typeof sshAgentRequestSchema>): Promise<void>
   push(request: z.input<typeof pushRequestSchema>, listener: StepListener, signal?: AbortSignal): Promise<Move>
   pull(request: z.input<typeof pullRequestSchema>, listener: StepListener, signal?: AbortSignal): Promise<Move>
   continue(request: WorkspaceRequest, listener: StepListener, signal?: AbortSignal): Promise<Move>
@@ -109,6 +112,9 @@ export function localClient(fetcher: Fetcher): LocalClient {
   return {
     hello: async (timeoutMs = 5000) =>
       await callJson(fetcher, { method: "GET", path: "/local/hello", answer: helloSchema, timeoutMs }),
+    async useSshAgent(request) {
+      await post("ssh-agent", request, z.object({}))
+    },
     push: async (request, listener, signal) => await stream("push", request, moveOutputSchema, listener, signal),
     pull: async (request, listener, signal) => await stream("pull", request, moveOutputSchema, listener, signal),
     continue: async (request, listener, signal) =>

@@ -16,6 +16,7 @@
  * POST /local/sessions              sessionsOutputSchema
  * POST /local/sessions/export       sessionFileOutputSchema
  * POST /local/sessions/import       sessionFileOutputSchema
+ * POST /local/ssh-agent             {}
  * POST /local/stop                  stopOutputSchema (the daemon ends after the answer)
  */
 import { z } from "zod"
@@ -56,7 +57,12 @@ export const helloSchema = z.object({
   gateway: z.string().nullable(),
   /** A request or a hand-off is under way: it may not be restarted. */
   isBusy: z.boolean(),
+  /** Socket of the ssh-agent that its connections ask; null: none. */
+  sshAgent: z.string().nullable(),
 })
+
+/** The agent's socket is another after each login: the newest command's counts. */
+export const sshAgentRequestSchema = z.object({ socket: z.string().startsWith("/").max(300) })
 
 /** How the agents of the source are stopped. */
 const stoppingFields = {

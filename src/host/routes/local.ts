@@ -15,6 +15,7 @@ import {
   restoreRequestSchema,
   sessionExportRequestSchema,
   sessionImportRequestSchema,
+  sshAgentRequestSchema,
   stopRequestSchema,
   workspaceRequestSchema,
 } from "../../protocol/local-api.ts"
@@ -76,8 +77,14 @@ export function localRoutes(routes: LocalRoutes): Hono {
       hostId: daemon.identity.host,
       gateway: routes.gatewaySocket,
       isBusy: active.size > 0 || routes.isBusy(),
+      sshAgent: process.env["SSH_AUTH_SOCK"] ?? null,
     }),
   )
+  app.post("/local/ssh-agent", async (context) => {
+    const body = parsed(sshAgentRequestSchema, await context.req.json().catch(() => null), "/local/ssh-agent")
+    process.env["SSH_AUTH_SOCK"] = body.socket
+    return context.json({})
+  })
   const said: string[] = []
   const undone = undoneFirst(routes, said)
   app.use(async (context, next) => {
