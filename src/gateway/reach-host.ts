@@ -41,13 +41,17 @@ export async function reach(parts: HostParts, host: KnownHost): Promise<Reached>
 
 type Asked = Pick<Reached, "client" | "hello">
 
-/** A line that was made before the machine slept may be dead although nobody has said so: then it is made anew, once. */
+/**
+ * A line that was made before the machine slept may be dead although nobody has said so, or lead to a host that was given to another
+ * gateway meanwhile: then it is made anew, once, and says which.
+ */
 async function askAgain(parts: HostParts, host: KnownHost): Promise<Asked> {
   const wasUp = host.kind === "ssh" && parts.ssh.lineOf(placeOf(host))?.state === "up"
   try {
     return await ask(parts, host)
   } catch (error) {
-    if (!wasUp || toAppError(error).code !== "unreachable") throw error
+    const { code } = toAppError(error)
+    if (!wasUp || (code !== "unreachable" && code !== "wrong_token")) throw error
     await parts.ssh.renew(placeOf(host))
     return await ask(parts, host)
   }

@@ -228,7 +228,7 @@ async function verb<T>(
   const { exitCode, stdout, stderr } = await run(command, { stdin: JSON.stringify(request), timeoutMs: VERB_MS })
   const document = answerIn(stdout)
   const failure = verbErrorSchema.safeParse(document)
-  if (failure.success) throw said(place, failure.data.error)
+  if (failure.success) throw said(place, name, failure.data.error)
   const parsed = answer.safeParse(document)
   if (exitCode === 0 && parsed.success) return parsed.data
   // 126, 127: POSIX sh when a program can't be run or isn't there.
@@ -241,10 +241,15 @@ async function verb<T>(
 }
 
 /** An error of the far end in words of this one. */
-function said(place: HostPlace, { code, message, hint, details }: z.infer<typeof verbErrorSchema>["error"]): AppError {
+function said(
+  place: HostPlace,
+  verb: HostVerb,
+  { code, message, hint, details }: z.infer<typeof verbErrorSchema>["error"],
+): AppError {
   if (code === "not_found") return gone(place)
   if (code === "other_gateway") {
-    return new AppError("other_gateway", `${place.name}: ${message}; this machine is not its authority any more`, {
+    const end = verb === "setup" ? "" : "; this machine is not its authority any more"
+    return new AppError("other_gateway", `${place.name}: ${message}${end}`, {
       hint: `to take it, and the workspaces it owns, over to this machine: decamp hosts add ssh ${place.name} ${place.root} --adopt`,
       details,
     })
