@@ -5,6 +5,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } 
 import { tmpdir } from "node:os"
 import { dirname, join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
+import { crossBuild } from "./cross-build.mjs"
 
 const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..")
 const BIN = join(ROOT, "node_modules/.bin")
@@ -15,9 +16,13 @@ const IS_CI = process.env.CI === "true"
 const TEST_LIMIT_S = 600
 const MATRIX_LIMIT_S = 1800
 const TEST_TIMEOUT_MS = 180_000
+const COMPILE = [
+  ...["--compile", "--bytecode", "--format=esm", "--minify-syntax", "--minify-whitespace"],
+  ...["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig"],
+]
 
 const ACTIONS = {
-  build: async () => await build(),
+  build: async (args) => await buildAll(args),
   test: async (args) => await testAll(args, ["unit", "e2e", "fault"], TEST_LIMIT_S),
   agents: async (args) => await testAll(args, ["agent", "agents e2e"], MATRIX_LIMIT_S),
   matrix: async (args) => await testAll(args, ["matrix", "large", "round trips"], MATRIX_LIMIT_S),
@@ -98,9 +103,14 @@ async function build() {
     process.stderr.write("dist/decamp is up to date\n")
     return 0
   }
-  const options = ["--compile", "--bytecode", "--format=esm", "--minify-syntax", "--minify-whitespace"]
-  const closed = ["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig"]
-  return await start(BUN, ["build", ...options, ...closed, "src/main.ts", "--outfile", "dist/decamp"])
+  return await start(BUN, ["build", ...COMPILE, "src/main.ts", "--outfile", "dist/decamp"])
+}
+
+/** `--all`: also the programs of the other machines that a host over SSH may be. */
+async function buildAll(args) {
+  if (args.some((word) => word !== "--all")) fail("usage: npm run build [-- --all]")
+  const code = await build()
+  return code === 0 && args.includes("--all") ? crossBuild({ root: ROOT, bun: BUN, options: COMPILE }) : code
 }
 
 async function script(path, args) {
