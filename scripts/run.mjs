@@ -17,8 +17,13 @@ const TEST_LIMIT_S = 600
 const MATRIX_LIMIT_S = 1800
 const TEST_TIMEOUT_MS = 180_000
 const COMPILE = [
-  ...["--compile", "--bytecode", "--format=esm", "--minify-syntax", "--minify-whitespace"],
-  ...["--no-compile-autoload-dotenv", "--no-compile-autoload-bunfig"],
+  "--compile",
+  "--bytecode",
+  "--format=esm",
+  "--minify-syntax",
+  "--minify-whitespace",
+  "--no-compile-autoload-dotenv",
+  "--no-compile-autoload-bunfig",
 ]
 
 const ACTIONS = {

@@ -2,7 +2,13 @@
 import { z } from "zod"
 import type { BlobRef, BlobSource } from "../protocol/blob.ts"
 import { AppError, isRetryable, toAppError } from "../protocol/errors.ts"
-import type { blobPlanAnswerSchema, blobUrlsAnswerSchema } from "../protocol/gateway-api.ts"
+import {
+  ASK_OFFSET,
+  keptAnswerSchema,
+  OFFSET_HEADER,
+  type blobPlanAnswerSchema,
+  type blobUrlsAnswerSchema,
+} from "../protocol/gateway-api.ts"
 import type { BlobId } from "../protocol/ids.ts"
 import { parsedAnswer, placeOf, readText, type Fetcher, type StepListener } from "./http.ts"
 
@@ -14,14 +20,21 @@ export interface TransferSpool {
    * Takes the stored bytes of one blob from outside.
    * @throws {AppError} damaged_data naming the blob when size or SHA-256 of the stored bytes differ
    */
-  receive(ref: BlobRef, content: AsyncIterable<Uint8Array>): Promise<void>
+  receive(ref: BlobRef, content: AsyncIterable<Uint8Array>, offset?: number): Promise<void>
+  /** Bytes of a blob whose way here broke off. */
+  keptBytes(ref: BlobRef): Promise<number>
   /** The blobs of these refs as plain bytes, verified while they are read. */
   source(refs: readonly BlobRef[]): BlobSource
 }
 
 const CONCURRENCY = 2
-const TRIES = 3
+/** For a line that was lost, about a minute; for a failure of the other side. */
+const TRIES = { cut: 40, failed: 3 } as const
 const FIRST_PAUSE_MS = 250
+/** A line that comes back is not kept waiting for longer. */
+const MAX_PAUSE_MS = 2000
+/** From so many bytes on, an upload first asks how much of it is there already. */
+const ASKED_BYTES = 4 * 1024 * 1024
 /** Progress is told once per so many bytes at most. */
 const PROGRESS_BYTES = 256 * 1024
 /** A transfer in which no byte moves for so long has failed. */
@@ -57,24 +70,41 @@ export async function uploadBlobs(fetcher: Fetcher, upload: Upload): Promise<num
   const total = files.reduce((sum, file) => sum + file.sizeBytes, upload.manifest.byteLength)
   const progress = progressOf(upload.listener, upload.step, total)
   await each(files, async ({ url, path, sizeBytes }) => {
-    await retrying(signal, async () => await putOne(fetcher, url, Bun.file(path), sizeBytes, signal))
+    await retrying(signal, async (wasCut) => {
+      const isAsked = wasCut || sizeBytes >= ASKED_BYTES
+      const offset = isAsked ? await keptThere(fetcher, url, signal) : 0
+      if (offset < sizeBytes) await putOne(fetcher, url, Bun.file(path), { offset, sizeBytes }, signal)
+    })
     progress.add(sizeBytes)
   })
   const { manifest } = upload
-  await retrying(signal, async () => await putOne(fetcher, plan.manifestUrl, manifest, manifest.byteLength, signal))
+  await retrying(signal, async () => {
+    const whole = { offset: 0, sizeBytes: manifest.byteLength }
+    await putOne(fetcher, plan.manifestUrl, new Blob([manifest]), whole, signal)
+  })
   progress.add(manifest.byteLength)
   return total
+}
+
+/** How much of an upload that broke off the store has kept. */
+async function keptThere(fetcher: Fetcher, url: string, signal: AbortSignal | undefined): Promise<number> {
+  const headers = { [OFFSET_HEADER]: ASK_OFFSET, "content-length": "0" }
+  const within = AbortSignal.any([AbortSignal.timeout(SILENCE_MS), ...(signal === undefined ? [] : [signal])])
+  const response = await fetcher(pathOnly(url), { method: "PUT", body: "", headers, signal: within })
+  return (await parsedAnswer(response, keptAnswerSchema, url, within)).offset
 }
 
 async function putOne(
   fetcher: Fetcher,
   url: string,
-  body: Blob | Uint8Array,
-  sizeBytes: number,
+  content: Blob,
+  { offset, sizeBytes }: { readonly offset: number; readonly sizeBytes: number },
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const within = AbortSignal.any([AbortSignal.timeout(UPLOAD_MS), ...(signal === undefined ? [] : [signal])])
-  const headers = { "content-length": String(sizeBytes) }
+  const length = { "content-length": String(sizeBytes - offset) }
+  const headers = offset === 0 ? length : { ...length, [OFFSET_HEADER]: String(offset) }
+  const body = offset === 0 ? content : content.slice(offset)
   const response = await fetcher(pathOnly(url), { method: "PUT", body, headers, signal: within })
   await parsedAnswer(response, nothingSchema, url, within)
 }
@@ -124,15 +154,30 @@ async function getOne(
   spool: TransferSpool,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const response = await get(fetcher, url, signal).catch((error: unknown) => {
+  const kept = await spool.keptBytes(ref)
+  const offset = kept < ref.storedSize ? kept : 0
+  const response = await get(fetcher, url, signal, offset).catch((error: unknown) => {
     throw toAppError(error).code === "not_found" ? missing(ref) : error
   })
-  await spool.receive(ref, bodyOf(response, signal))
+  // Whoever knows no ranges answers all of it.
+  const from = response.status === 206 ? offset : 0
+  try {
+    await spool.receive(ref, bodyOf(response, signal), from)
+  } catch (error) {
+    // What was kept may have been wrong; from the first byte on it can't be.
+    if (from === 0 || toAppError(error).code !== "damaged_data") throw error
+    await spool.receive(ref, bodyOf(await get(fetcher, url, signal, 0), signal))
+  }
 }
 
 /** Answers a successful response; throws the error that was answered otherwise. */
-async function get(fetcher: Fetcher, url: string, signal: AbortSignal | undefined): Promise<Response> {
-  const response = await fetcher(pathOnly(url), { method: "GET", ...(signal === undefined ? {} : { signal }) })
+async function get(fetcher: Fetcher, url: string, signal: AbortSignal | undefined, offset: number): Promise<Response> {
+  const headers = offset === 0 ? {} : { headers: { range: `bytes=${offset}-` } }
+  const response = await fetcher(pathOnly(url), {
+    method: "GET",
+    ...headers,
+    ...(signal === undefined ? {} : { signal }),
+  })
   if (response.ok) return response
   await parsedAnswer(response, nothingSchema, url, signal)
   throw new AppError("internal", `${placeOf(url)}: an answer that is neither content nor an error`)
@@ -145,7 +190,7 @@ function missing(ref: BlobRef): AppError {
 /** Downloads a manifest's text from its signed URL. @throws {AppError} too_large above `maxBytes` */
 export async function downloadText(fetcher: Fetcher, url: string, maxBytes: number): Promise<string> {
   return await retrying(undefined, async () => {
-    const response = await get(fetcher, url, AbortSignal.timeout(SILENCE_MS * 5))
+    const response = await get(fetcher, url, AbortSignal.timeout(SILENCE_MS * 5), 0)
     return await readText(response, maxBytes, placeOf(url))
   })
 }
@@ -204,16 +249,22 @@ async function each<T>(items: readonly T[], work: (item: T) => Promise<void>): P
   for (const end of ended) if (end.status === "rejected") throw end.reason
 }
 
-/** Tries again, after a growing pause, what may succeed then: no connection, a cut one, 5xx. */
-async function retrying<T>(signal: AbortSignal | undefined, work: () => Promise<T>): Promise<T> {
+/**
+ * Tries again, after a growing pause, what may succeed then: no connection or a cut one for about a minute, a failure of the other
+ * side a few times. `work` is told whether a line was cut.
+ */
+async function retrying<T>(signal: AbortSignal | undefined, work: (wasCut: boolean) => Promise<T>): Promise<T> {
+  let wasCut = false
   for (let tries = 1; ; tries += 1) {
     try {
-      return await work()
+      return await work(wasCut)
     } catch (error) {
       const failure = toAppError(error)
+      const isCut = failure.code === "unreachable" && failure.details?.["status"] === undefined
+      wasCut ||= isCut
       const mayHelp = failure.code === "internal" || (isRetryable(failure.code) && failure.code !== "expired")
-      if (tries >= TRIES || !mayHelp || signal?.aborted === true) throw failure
-      await Bun.sleep(FIRST_PAUSE_MS * 2 ** (tries - 1))
+      if (tries >= (isCut ? TRIES.cut : TRIES.failed) || !mayHelp || signal?.aborted === true) throw failure
+      await Bun.sleep(Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (tries - 1)))
     }
   }
 }

@@ -129,6 +129,7 @@ describe("an upload", () => {
     const spool = {
       file: async () => ({ path, sizeBytes: 5 }),
       receive: async () => {},
+      keptBytes: async () => 0,
       source: () => ({ open: () => new Blob().stream() }),
     }
     const plan = { missing: [{ id, url }], manifestUrl: "/blobs/m" }

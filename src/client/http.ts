@@ -273,7 +273,9 @@ function errorOf(text: string, status: number, path: string): AppError {
   } catch {
     // Not JSON: said below by its status.
   }
-  return new AppError(status >= 500 ? "unreachable" : "internal", `${path} was answered with status ${status}`)
+  return new AppError(status >= 500 ? "unreachable" : "internal", `${path} was answered with status ${status}`, {
+    details: { status },
+  })
 }
 
 type WireError = z.infer<typeof errorBodySchema>["error"]

@@ -1,6 +1,6 @@
 /** What the routes are given. Wired in start.ts. */
 import type { LineKeeper } from "../provision/provisioner.ts"
-import type { BlobStore } from "../storage/blob-store.ts"
+import type { BlobStore, Resumable } from "../storage/blob-store.ts"
 import type { Log } from "./app.ts"
 import type { Checkpoints } from "./checkpoints.ts"
 import type { Driver } from "./driver.ts"
@@ -10,7 +10,7 @@ import type { GatewayDatabase } from "./store/schema.ts"
 
 export interface Services {
   readonly db: GatewayDatabase
-  readonly store: BlobStore
+  readonly store: BlobStore & Resumable
   readonly signingKey: Uint8Array
   readonly hosts: Hosts
   /** Lines to hosts over SSH. */

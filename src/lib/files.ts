@@ -96,3 +96,14 @@ export async function isThere(path: string): Promise<boolean> {
     throw error
   }
 }
+
+/** Size of a regular file, bytes; null when there is none at the path. */
+export async function fileSize(path: string): Promise<number | null> {
+  try {
+    const facts = await stat(path)
+    return facts.isFile() ? facts.size : null
+  } catch (error) {
+    if (isMissing(error)) return null
+    throw error
+  }
+}

@@ -3,7 +3,7 @@ import { chmod, lstat, mkdir, rm, writeFile } from "node:fs/promises"
 import { tmpdir, userInfo } from "node:os"
 import { dirname, join } from "node:path"
 import { AppError } from "../protocol/errors.ts"
-import { isThere } from "./files.ts"
+import { readTextIfExists } from "./files.ts"
 import { run } from "./process.ts"
 
 /** A socket's address holds 107 bytes on Linux and 103 on macOS; longer ones move to the temporary folder. */
@@ -64,7 +64,8 @@ export async function startUnderUserManager({ unit, argv, env, log, lingerMark }
     return result?.exitCode === 0 ? new TextDecoder().decode(result.stdout).trim() : null
   }
   if ((await ask("systemctl", "--user", "show-environment")) === null) return false
-  const { username } = userInfo()
+  const username = await ask("id", "-un")
+  if (username === null) return false
   if ((await ask("loginctl", "show-user", username, "--property=Linger", "--value")) !== "yes") {
     if ((await ask("loginctl", "enable-linger", username)) === null) return false
     await writeFile(lingerMark, username, { mode: 0o600 })
@@ -90,8 +91,9 @@ export async function startUnderUserManager({ unit, argv, env, log, lingerMark }
 
 /** Switches lingering off if {@link startUnderUserManager} has switched it on. */
 export async function endLingering(lingerMark: string): Promise<void> {
-  if (!(await isThere(lingerMark))) return
-  await run(["loginctl", "disable-linger", userInfo().username], {
+  const username = await readTextIfExists(lingerMark)
+  if (username === null) return
+  await run(["loginctl", "disable-linger", username], {
     env: { PATH: process.env["PATH"] ?? "" },
     timeoutMs: ASK_MS,
   }).catch(() => null)

@@ -46,6 +46,7 @@ const TABLE = {
   gateway_behind: [409, 4, false],
   other_gateway: [409, 4, false],
   unsupported_state: [409, 4, false],
+  wrong_offset: [409, 4, true],
   // 5: preflight
   version_mismatch: [412, 5, false],
   protocol_mismatch: [412, 5, false],

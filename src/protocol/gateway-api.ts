@@ -23,6 +23,14 @@ export const JSON_MAX_BYTES = 8 * 1024 * 1024
 /** Header on every request: the sender's {@link PROTOCOL_VERSION}; another one is refused with `protocol_mismatch`. */
 export const PROTOCOL_HEADER = "decamp-protocol"
 
+/**
+ * On a PUT of a blob: from which byte on its body is, when not from the first. `{@link ASK_OFFSET}` with an empty body writes nothing
+ * and is answered {@link keptAnswerSchema}: how much of an upload that broke off is kept.
+ */
+export const OFFSET_HEADER = "upload-offset"
+export const ASK_OFFSET = "ask"
+export const keptAnswerSchema = z.object({ offset: z.int().nonnegative() })
+
 export const errorBodySchema = z.object({
   error: z.object({
     code: z.enum(ERROR_CODES),

@@ -31,6 +31,23 @@ export interface BlobStore {
   delete(key: string): Promise<void>
 }
 
+/** Of stores that keep what came of an upload that broke off, so that it goes on from there: resumable.contract.ts. */
+export interface Resumable {
+  /** Bytes of an unfinished upload of this object that are kept; the whole size when the object is there; else 0. */
+  keptBytes(key: string, sizeBytes: number): Promise<number>
+  /**
+   * As {@link BlobStore.put}, with `content` from byte `offset` on; an upload of the same object that seems to be under way is given
+   * up for it: its line is dead, or it would not be asked for.
+   * @throws {AppError} wrong_offset when another number of bytes is kept, with that one in `details.offset`
+   */
+  putFrom(
+    key: string,
+    content: AsyncIterable<Uint8Array>,
+    sizeBytes: number,
+    offset: number,
+  ): Promise<{ readonly isNew: boolean }>
+}
+
 export interface UrlGrant {
   readonly method: "GET" | "PUT"
   readonly key: string

@@ -1,16 +1,37 @@
 import { afterAll, expect, test } from "bun:test"
-import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises"
+import { mkdtemp, readdir, rm, stat, utimes, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { newWorkspaceId, tenantIdSchema } from "../protocol/ids.ts"
 import { blobStoreContract } from "./blob-store.contract.ts"
 import { openFilesystemStore } from "./filesystem.ts"
 import { ownerKey } from "./keys.ts"
+import { resumableContract } from "./resumable.contract.ts"
 
 const root = await mkdtemp(join(tmpdir(), "decamp-store-"))
 afterAll(async () => await rm(root, { recursive: true, force: true }))
 
 blobStoreContract("the directory store", async () => await openFilesystemStore(join(root, crypto.randomUUID())))
+
+resumableContract("the directory store", async () => {
+  const folder = join(root, crypto.randomUUID())
+  return { store: await openFilesystemStore(folder), reopen: async () => await openFilesystemStore(folder) }
+})
+
+test("an upload that nobody went on with for a week goes at the next opening", async () => {
+  const folder = join(root, "abandoned")
+  const store = await openFilesystemStore(folder)
+  const key = ownerKey(tenantIdSchema.parse("local"), newWorkspaceId(), 1, 1)
+  const broken = (async function* () {
+    yield new TextEncoder().encode("half")
+    throw new Error("the line was cut")
+  })()
+  await expect(store.put(key, broken, 8)).rejects.toThrow()
+  const [name = ""] = await readdir(join(folder, ".incoming"))
+  const old = new Date(Date.now() - 8 * 24 * 3_600_000)
+  await utimes(join(folder, ".incoming", name), old, old)
+  expect(await (await openFilesystemStore(folder)).keptBytes(key, 8)).toBe(0)
+})
 
 test("folders are private and left-overs of interrupted uploads go at the next opening", async () => {
   const folder = join(root, "left-over")

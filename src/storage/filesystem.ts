@@ -1,48 +1,51 @@
 /** The blob store in a directory. */
-import { link, mkdir, open, readdir, rm, stat } from "node:fs/promises"
+import { link, mkdir, readdir, rm } from "node:fs/promises"
 import { dirname, join } from "node:path"
-import { isMissing, privateFolder, syncFolder } from "../lib/files.ts"
+import { fileSize, isMissing, privateFolder, syncFolder } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
-import type { BlobStore } from "./blob-store.ts"
+import type { BlobStore, Resumable } from "./blob-store.ts"
+import { openIncoming } from "./incoming.ts"
 import { checkedKey, checkedPrefix } from "./keys.ts"
 
-/** Temporary files of uploads; no key can name it, and it is emptied at every opening. */
+/** Uploads that have not ended; no key can name it. */
 const INCOMING = ".incoming"
 
 /**
- * Opens (or makes) a store. One process at a time: left-overs of interrupted uploads are removed.
+ * Opens (or makes) a store. One process at a time: what is left of uploads that nobody went on with for a week is removed.
  * @param root private folder
  */
-export async function openFilesystemStore(root: string): Promise<BlobStore> {
+export async function openFilesystemStore(root: string): Promise<BlobStore & Resumable> {
   await privateFolder(root)
-  const incoming = join(root, INCOMING)
-  await rm(incoming, { recursive: true, force: true })
-  await privateFolder(incoming)
+  const incoming = await openIncoming(join(root, INCOMING))
   const pathOf = (key: string): string => join(root, checkedKey(key))
 
   const head = async (key: string): Promise<{ sizeBytes: number } | null> => {
-    const sizeBytes = await sizeOf(pathOf(key))
+    const sizeBytes = await fileSize(pathOf(key))
     return sizeBytes === null ? null : { sizeBytes }
   }
 
+  const putFrom: Resumable["putFrom"] = async (key, content, sizeBytes, offset) => {
+    const path = pathOf(key)
+    const known = await head(key)
+    if (known !== null) return alreadyThere(key, known.sizeBytes, sizeBytes)
+    return await incoming.write({ key, sizeBytes, offset, content }, async (finished) => {
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+      return await publish(finished, path, key, sizeBytes)
+    })
+  }
   return {
     head,
-    async put(key, content, sizeBytes) {
-      const path = pathOf(key)
-      const known = await head(key)
-      if (known !== null) return alreadyThere(key, known.sizeBytes, sizeBytes)
-      const temporary = join(incoming, crypto.randomUUID())
-      try {
-        await writeExactly(temporary, content, sizeBytes, key)
-        await mkdir(dirname(path), { recursive: true, mode: 0o700 })
-        return await publish(temporary, path, key, sizeBytes)
-      } finally {
-        await rm(temporary, { force: true })
-      }
+    putFrom,
+    put: async (key, content, sizeBytes) => await putFrom(key, content, sizeBytes, 0),
+    async keptBytes(key, sizeBytes) {
+      const known = await head(checkedKey(key))
+      if (known === null) return await incoming.keptBytes(key, sizeBytes)
+      alreadyThere(key, known.sizeBytes, sizeBytes)
+      return sizeBytes
     },
     async get(key, range) {
       const path = pathOf(key)
-      const sizeBytes = await sizeOf(path)
+      const sizeBytes = await fileSize(path)
       if (sizeBytes === null) return null
       const file = Bun.file(path)
       return { sizeBytes, content: range === undefined ? file : file.slice(range.start, range.end) }
@@ -50,7 +53,9 @@ export async function openFilesystemStore(root: string): Promise<BlobStore> {
     async list(prefix) {
       const folder = join(root, checkedPrefix(prefix))
       const names = await namesIn(folder)
-      const sizes = await Promise.all(names.map(async (name) => [`${prefix}${name}`, await sizeOf(join(folder, name))]))
+      const sizes = await Promise.all(
+        names.map(async (name) => [`${prefix}${name}`, await fileSize(join(folder, name))]),
+      )
       return new Map(sizes.filter((entry): entry is [string, number] => entry[1] !== null))
     },
     async delete(key) {
@@ -64,7 +69,7 @@ async function publish(temporary: string, path: string, key: string, sizeBytes: 
   try {
     await link(temporary, path)
   } catch (error) {
-    const known = await sizeOf(path)
+    const known = await fileSize(path)
     if (known === null) throw error
     return alreadyThere(key, known, sizeBytes)
   }
@@ -75,40 +80,6 @@ async function publish(temporary: string, path: string, key: string, sizeBytes: 
 function alreadyThere(key: string, knownBytes: number, sizeBytes: number): { isNew: boolean } {
   if (knownBytes === sizeBytes) return { isNew: false }
   throw new AppError("name_taken", `${key} is in the store with ${knownBytes} bytes, not ${sizeBytes}`)
-}
-
-async function writeExactly(
-  path: string,
-  content: AsyncIterable<Uint8Array>,
-  sizeBytes: number,
-  key: string,
-): Promise<void> {
-  const file = await open(path, "wx", 0o600)
-  try {
-    let written = 0
-    for await (const part of content) {
-      written += part.byteLength
-      if (written > sizeBytes) break
-      await file.writeFile(part)
-    }
-    if (written !== sizeBytes) {
-      const more = written > sizeBytes ? "more than" : `${written} of`
-      throw new AppError("invalid_request", `${key}: ${more} the announced ${sizeBytes} bytes arrived`)
-    }
-    await file.sync()
-  } finally {
-    await file.close()
-  }
-}
-
-async function sizeOf(path: string): Promise<number | null> {
-  try {
-    const facts = await stat(path)
-    return facts.isFile() ? facts.size : null
-  } catch (error) {
-    if (isMissing(error)) return null
-    throw error
-  }
 }
 
 async function namesIn(folder: string): Promise<string[]> {

@@ -104,6 +104,49 @@ describe("bytes from outside are checked before they get their name", () => {
   })
 })
 
+describe("a blob whose way here broke off", () => {
+  const broken = async function* (bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+    yield bytes
+    throw new Error("the line was cut")
+  }
+  const half = async () => {
+    const maker = await fresh()
+    const ref = await maker.spool.sink.put(cut(crypto.getRandomValues(new Uint8Array(5000)), 5000), { compress: false })
+    const stored = new Uint8Array(await Bun.file(join(maker.folder, ref.id)).arrayBuffer())
+    const { spool, folder } = await fresh()
+    await expect(spool.receive(ref, broken(stored.subarray(0, 2000)))).rejects.toThrow("the line was cut")
+    return { ref, stored, spool, folder }
+  }
+
+  test("is kept, has no name yet, and the rest makes it whole", async () => {
+    const { ref, stored, spool, folder } = await half()
+    expect(await spool.file(ref.id)).toBeNull()
+    const again = await openSpool(folder)
+    expect(await again.keptBytes(ref)).toBe(2000)
+    await again.receive(ref, cut(stored.subarray(2000), 700), 2000)
+    expect(Buffer.compare(await all(again.source([ref]).open(ref.id)), stored)).toBe(0)
+    expect(await readdir(folder)).toEqual([ref.id])
+  })
+
+  test("of another encoding of the same content nothing is kept", async () => {
+    const { ref, spool } = await half()
+    expect(await spool.keptBytes({ ...ref, storedSha256: "0".repeat(64) })).toBe(0)
+  })
+
+  test("and is not what it should be goes as a whole", async () => {
+    const { ref, stored, spool, folder } = await half()
+    const wrong = spool.receive(ref, cut(stored.subarray(1000, 4000), 700), 2000)
+    await expect(wrong).rejects.toMatchObject({ code: "damaged_data" })
+    expect(await readdir(folder)).toEqual([])
+  })
+
+  test("goes with the hand-off", async () => {
+    const { spool, folder } = await half()
+    await spool.prune()
+    expect(await readdir(folder)).toEqual([])
+  })
+})
+
 describe("a blob is verified while it is read", () => {
   const hostile = async (stored: Uint8Array, ref: Partial<BlobRef>) => {
     const { spool, folder } = await fresh()

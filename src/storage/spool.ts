@@ -1,7 +1,7 @@
 /** Where a host keeps the blobs of a checkpoint while they are made, sent, received and applied: one private folder, one file a blob. */
 import { open, readdir, rename, rm, stat } from "node:fs/promises"
 import { join } from "node:path"
-import { isMissing } from "../lib/files.ts"
+import { fileSize } from "../lib/files.ts"
 import { newMemoryPace } from "../lib/memory.ts"
 import type { BlobRef, BlobSink, BlobSource } from "../protocol/blob.ts"
 import { AppError } from "../protocol/errors.ts"
@@ -17,13 +17,21 @@ export interface Spool {
   /** Every blob that `sink.put` answered or that was received since this spool was opened. */
   refs(): readonly BlobRef[]
   file(id: BlobId): Promise<{ readonly path: string; readonly sizeBytes: number } | null>
-  receive(ref: BlobRef, content: AsyncIterable<Uint8Array>): Promise<void>
+  /** Bytes of a blob whose way here broke off, from its first one on. */
+  keptBytes(ref: BlobRef): Promise<number>
+  /**
+   * Takes a blob in, from byte `offset` on, which must be what is kept. What comes is kept when the content breaks off.
+   * @throws {AppError} damaged_data when it is not what its manifest says: nothing of it is kept then
+   */
+  receive(ref: BlobRef, content: AsyncIterable<Uint8Array>, offset?: number): Promise<void>
   source(refs: readonly BlobRef[]): BlobSource
   /** Removes every blob but these; after a finished hand-off, all. */
   prune(keep?: ReadonlySet<BlobId>): Promise<void>
 }
 
 const TEMPORARY = ".tmp"
+/** Of a blob that is on its way here. */
+const PART = ".part"
 /** Temporary files older than this belong to nobody who still writes. */
 const ABANDONED_MS = 24 * 3_600_000
 
@@ -52,14 +60,19 @@ export async function openSpool(folder: string): Promise<Spool> {
     refs: () => [...seen.values()],
     async file(id) {
       const path = pathOf(id)
-      const sizeBytes = await sizeOf(path)
+      const sizeBytes = await fileSize(path)
       return sizeBytes === null ? null : { path, sizeBytes }
     },
-    async receive(ref, content) {
-      await withTemporary(folder, async (temporary) => {
-        await writeVerified(temporary, ref, content)
-        await keep(temporary, ref)
-      })
+    keptBytes: async (ref) => (await fileSize(partPath(folder, ref))) ?? 0,
+    async receive(ref, content, offset = 0) {
+      const part = partPath(folder, ref)
+      try {
+        await writeVerified(part, ref, content, offset)
+      } catch (error) {
+        if (error instanceof AppError && error.code === "damaged_data") await rm(part, { force: true })
+        throw error
+      }
+      await keep(part, ref)
     },
     source(refs) {
       const known = new Map(refs.map((ref) => [ref.id, ref]))
@@ -74,8 +87,9 @@ export async function openSpool(folder: string): Promise<Spool> {
     },
     async prune(kept = new Set()) {
       for (const name of await readdir(folder)) {
-        const id = blobIdSchema.safeParse(name)
-        if (id.success && !kept.has(id.data)) await rm(pathOf(id.data), { force: true })
+        const id = blobIdSchema.safeParse(name.split(".")[0])
+        const isOurs = id.success && (name === id.data || name.endsWith(PART))
+        if (isOurs && !kept.has(id.data)) await rm(join(folder, name), { force: true })
       }
     },
   }
@@ -106,11 +120,22 @@ async function writeEncoded(path: string, content: AsyncIterable<Uint8Array>, ma
   }
 }
 
-async function writeVerified(path: string, ref: BlobRef, content: AsyncIterable<Uint8Array>): Promise<void> {
-  const file = await open(path, "wx", 0o600)
+/** Named by what is stored, so that bytes of another encoding of the same content are never mixed with these. */
+function partPath(folder: string, { id, storedSha256 }: BlobRef): string {
+  return join(folder, `${id}.${storedSha256.slice(0, 16)}${PART}`)
+}
+
+async function writeVerified(
+  path: string,
+  ref: BlobRef,
+  content: AsyncIterable<Uint8Array>,
+  offset: number,
+): Promise<void> {
+  const hash = new Bun.CryptoHasher("sha256")
+  let size = offset === 0 ? 0 : await hashInto(hash, path)
+  if (size !== offset) throw new AppError("wrong_offset", `blob ${ref.id}: ${size} bytes are kept, not ${offset}`)
+  const file = await open(path, offset === 0 ? "w" : "a", 0o600)
   try {
-    const hash = new Bun.CryptoHasher("sha256")
-    let size = 0
     for await (const part of content) {
       size += part.byteLength
       if (size > ref.storedSize) break
@@ -127,18 +152,19 @@ async function writeVerified(path: string, ref: BlobRef, content: AsyncIterable<
   }
 }
 
-async function sizeOf(path: string): Promise<number | null> {
-  try {
-    return (await stat(path)).size
-  } catch (error) {
-    if (isMissing(error)) return null
-    throw error
+/** Answers how many bytes there were. */
+async function hashInto(hash: Bun.CryptoHasher, path: string): Promise<number> {
+  let size = 0
+  for await (const part of Bun.file(path).stream()) {
+    hash.update(part)
+    size += part.byteLength
   }
+  return size
 }
 
 async function removeAbandoned(folder: string): Promise<void> {
   for (const name of await readdir(folder)) {
-    if (!name.endsWith(TEMPORARY)) continue
+    if (!name.endsWith(TEMPORARY) && !name.endsWith(PART)) continue
     const path = join(folder, name)
     const facts = await stat(path).catch(() => null)
     if (facts !== null && Date.now() - facts.mtimeMs > ABANDONED_MS) await rm(path, { force: true })

@@ -167,7 +167,8 @@ function clientHosts(folder: string, user: string, port: number, linePort: numbe
 
 async function whoLogsIn(home: string, isOther: boolean): Promise<Sshd["user"]> {
   const self = userInfo()
-  if (!isOther) return { name: self.username, uid: self.uid, gid: self.gid }
+  // Bun 1.4.5 takes the name from USER, which need not be set.
+  if (!isOther) return { name: (await run("id", "-un")).trim(), uid: self.uid, gid: self.gid }
   const name = `decamp-${crypto.randomUUID().slice(0, 8)}`
   await run("useradd", "--no-create-home", "--home-dir", home, "--shell", "/bin/bash", "--password", "*", name)
   const ids = (await run("id", "-u", name)).trim()

@@ -1,19 +1,24 @@
 /** `/blobs/*`: contents by signed address. The address is the permission. */
 import type { Hono } from "hono"
 import { AppError } from "../../protocol/errors.ts"
+import { ASK_OFFSET, OFFSET_HEADER } from "../../protocol/gateway-api.ts"
 import { checkSignedUrl } from "../../storage/signed-url.ts"
-import type { ByteRange, StoredObject } from "../../storage/blob-store.ts"
+import type { ByteRange, StoredObject, UrlGrant } from "../../storage/blob-store.ts"
 import { notFound } from "../refusals.ts"
 import type { Services } from "../services.ts"
 
 export function mountBlobs(app: Hono, { store, signingKey, nowMs }: Services): void {
   app.put("/blobs/*", async (context) => {
     const grant = checkSignedUrl(signingKey, context.req.raw, nowMs())
+    const said = context.req.header(OFFSET_HEADER)
+    if (said === ASK_OFFSET) return context.json({ offset: await store.keptBytes(grant.key, grant.sizeBytes) })
+    const offset = offsetOf(said, grant)
     const announced = context.req.header("content-length")
-    if (announced !== undefined && Number(announced) !== grant.sizeBytes) {
-      throw new AppError("invalid_request", `${grant.key}: ${announced} bytes announced, ${grant.sizeBytes} allowed`)
+    if (announced !== undefined && Number(announced) !== grant.sizeBytes - offset) {
+      const allowed = `${grant.sizeBytes - offset} allowed from byte ${offset} on`
+      throw new AppError("invalid_request", `${grant.key}: ${announced} bytes announced, ${allowed}`)
     }
-    await store.put(grant.key, context.req.raw.body ?? noBytes(), grant.sizeBytes)
+    await store.putFrom(grant.key, context.req.raw.body ?? noBytes(), grant.sizeBytes, offset)
     return context.json({})
   })
   app.get("/blobs/*", async (context) => {
@@ -23,6 +28,13 @@ export function mountBlobs(app: Hono, { store, signingKey, nowMs }: Services): v
     if (found === null) throw notFound()
     return contentResponse(found, range)
   })
+}
+
+function offsetOf(header: string | undefined, { key, sizeBytes }: UrlGrant): number {
+  if (header === undefined) return 0
+  const offset = /^\d{1,15}$/.test(header) ? Number(header) : Number.NaN
+  if (offset < sizeBytes) return offset
+  throw new AppError("invalid_request", `${key}: an upload of ${sizeBytes} bytes can't begin at ${header.slice(0, 20)}`)
 }
 
 function contentResponse(found: StoredObject, range: ByteRange | null): Response {

@@ -1,0 +1,130 @@
+/** Uploads on their way into the directory store: one file for each object, kept when the line breaks so that it can go on. */
+import { open, readdir, rm, stat, type FileHandle } from "node:fs/promises"
+import { join } from "node:path"
+import { fileSize, privateFolder } from "../lib/files.ts"
+import { AppError } from "../protocol/errors.ts"
+
+/** Nobody goes on with an upload after so long. */
+const ABANDONED_MS = 7 * 24 * 3_600_000
+
+export interface Upload {
+  readonly key: string
+  readonly sizeBytes: number
+  readonly offset: number
+  readonly content: AsyncIterable<Uint8Array>
+}
+
+export interface Incoming {
+  keptBytes(key: string, sizeBytes: number): Promise<number>
+  /**
+   * Writes the content to its end and syncs it; `use` gets the finished file, which goes afterwards. What came is kept when the
+   * content breaks off, and thrown away when it is not what was announced.
+   * @throws {AppError} invalid_request, wrong_offset
+   */
+  write<T>(upload: Upload, use: (path: string) => Promise<T>): Promise<T>
+}
+
+interface Writer {
+  /** Makes it stop before its next piece. */
+  giveUp(): void
+  readonly ended: Promise<unknown>
+}
+
+/** @param folder private; one process at a time. Old left-overs in it are removed. */
+export async function openIncoming(folder: string): Promise<Incoming> {
+  await privateFolder(folder)
+  await removeAbandoned(folder)
+  const writers = new Map<string, Writer>()
+  const pathOf = (key: string, sizeBytes: number): string => {
+    const digest = new Bun.CryptoHasher("sha256").update(`${sizeBytes} ${key}`).digest("hex")
+    return join(folder, `${digest}.part`)
+  }
+  return {
+    keptBytes: async (key, sizeBytes) => (await fileSize(pathOf(key, sizeBytes))) ?? 0,
+    async write(upload, use) {
+      const shared = pathOf(upload.key, upload.sizeBytes)
+      if (upload.offset > 0) await takeOver(writers.get(shared))
+      // Two that begin at once are each on their own.
+      const path = writers.has(shared) ? join(folder, `${crypto.randomUUID()}.part`) : shared
+      const stop = Promise.withResolvers<never>()
+      stop.promise.catch(() => {})
+      const giveUp = (): void =>
+        stop.reject(new AppError("interrupted", `${upload.key}: another upload goes on with it`))
+      const work = writeAll(path, upload, stop.promise)
+      const writer: Writer = { giveUp, ended: work.catch(() => {}) }
+      if (path === shared) writers.set(shared, writer)
+      try {
+        await work
+        const result = await use(path)
+        await rm(path, { force: true })
+        return result
+      } catch (error) {
+        const isBroken = error instanceof AppError && error.code === "invalid_request"
+        if (isBroken || path !== shared) await rm(path, { force: true })
+        throw error
+      } finally {
+        if (writers.get(shared) === writer) writers.delete(shared)
+      }
+    },
+  }
+}
+
+async function takeOver(writer: Writer | undefined): Promise<void> {
+  writer?.giveUp()
+  await writer?.ended
+}
+
+async function writeAll(path: string, upload: Upload, stopped: Promise<never>): Promise<void> {
+  const { key, sizeBytes, offset } = upload
+  const file = await openAt(path, upload)
+  try {
+    let written = offset
+    for await (const part of untilStopped(upload.content, stopped)) {
+      written += part.byteLength
+      if (written > sizeBytes) break
+      await file.writeFile(part)
+    }
+    if (written !== sizeBytes) {
+      const more = written > sizeBytes ? "more than" : `${written} of`
+      throw new AppError("invalid_request", `${key}: ${more} the announced ${sizeBytes} bytes arrived`)
+    }
+    await file.sync()
+  } finally {
+    await file.close()
+  }
+}
+
+/** Opened for appending at the offset. @throws {AppError} wrong_offset */
+async function openAt(path: string, { key, offset }: Upload): Promise<FileHandle> {
+  if (offset === 0) return await open(path, "w", 0o600)
+  const kept = (await fileSize(path)) ?? 0
+  if (kept !== offset) {
+    throw new AppError("wrong_offset", `${key}: ${kept} bytes are kept, not ${offset}`, { details: { offset: kept } })
+  }
+  return await open(path, "a", 0o600)
+}
+
+async function* untilStopped(content: AsyncIterable<Uint8Array>, stopped: Promise<never>): AsyncGenerator<Uint8Array> {
+  const iterator = content[Symbol.asyncIterator]()
+  let hasEnded = false
+  try {
+    for (;;) {
+      const next = await Promise.race([iterator.next(), stopped])
+      hasEnded = next.done === true
+      if (hasEnded) return
+      yield next.value
+    }
+  } finally {
+    // Not waited for: what reads from a dead line may never answer.
+    if (!hasEnded) void Promise.resolve(iterator.return?.()).catch(() => {})
+  }
+}
+
+async function removeAbandoned(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) {
+    const path = join(folder, name)
+    const facts = await stat(path).catch(() => null)
+    const isOld = facts !== null && Date.now() - facts.mtimeMs > ABANDONED_MS
+    if (isOld || !/^[0-9a-f]{64}\.part$/.test(name)) await rm(path, { recursive: true, force: true })
+  }
+}
