@@ -1,6 +1,8 @@
 /** What decamp asks of a coding agent. One folder per agent implements it; `agent.contract.ts` is run against each. */
 import type { BlobSink, BlobSource } from "../protocol/blob.ts"
+import type { MissingLogin } from "../protocol/host-state.ts"
 import type { AgentName, AgentPart, NotTravelling, SessionEntry } from "../protocol/manifest.ts"
+import type { Version } from "./versions.ts"
 
 /** Where one user's agent lives: the environment that decides it (HOME, XDG_*, PATH, the agent's own variables). Nothing else is read. */
 export type AgentEnvironment = Readonly<Record<string, string>>
@@ -212,6 +214,23 @@ export interface Prompter {
 export interface Readiness {
   /** Lines for a person, each with the command; empty: nothing that can be told without reading secrets. */
   missing(scope: AgentScope): Promise<readonly string[]>
+  /** Of these what concerns the whole machine: that no model can be reached. Asked also where the agent is not installed yet. */
+  missingLogin(env: AgentEnvironment): Promise<MissingLogin | null>
+}
+
+/** The version that this release was tested with, and how it is had. */
+export interface Pinned {
+  /** As it is found on PATH. */
+  readonly program: string
+  /** Its package at npm. */
+  readonly npm: string
+  readonly version: string
+}
+
+export interface Installable {
+  readonly pinned: Pinned
+  /** Reads what the program prints for its version; null: a version that can't have been tested. */
+  parseVersion(printed: string): Version | null
 }
 
 /** One change that `decamp agents install` makes to a user's files. */

@@ -16,8 +16,10 @@ export function binaryFinder(name: string): (env: AgentEnvironment) => Promise<F
   return async (env) => {
     const path = Bun.which(name, { PATH: env["PATH"] ?? "" })
     if (path === null) return null
-    const facts = await stat(await realpath(path))
-    const key = [path, facts.mtimeMs, facts.size].join("\n")
+    const real = await realpath(path)
+    const facts = await stat(real)
+    // npm gives every file of every version the same time of change, and a launcher keeps its size.
+    const key = [path, real, facts.mtimeMs, facts.ctimeMs, facts.size].join("\n")
     const known = versions.get(key)
     if (known !== undefined) return { path, version: known }
     const version = await probeVersion(path, env)

@@ -21,6 +21,13 @@ import {
   type HostPromptRequest,
   type PromptAnswer,
 } from "../protocol/going-on.ts"
+import {
+  hostStateSchema,
+  installAgentsAnswerSchema,
+  leaveAnswerSchema,
+  type HostState,
+  type InstallAgentsRequest,
+} from "../protocol/host-state.ts"
 import { adoptedAnswerSchema, claimsAnswerSchema, type AdoptedRequest } from "../protocol/claims.ts"
 import { callJson, callStream, type Fetcher, type StepListener } from "./http.ts"
 
@@ -44,11 +51,23 @@ export interface HostClient {
   claims(): Promise<z.infer<typeof claimsAnswerSchema>>
   /** POST /adopted. @throws {AppError} unknown_workspace, gateway_behind */
   adopted(request: AdoptedRequest): Promise<z.infer<typeof adoptedAnswerSchema>>
+  /** GET /state. @throws {AppError} unreachable when it does not answer within `timeoutMs` */
+  state(timeoutMs?: number): Promise<HostState>
+  /** POST /agents/install (stream): a notice for each. One that can't be had is in the answer, with why. */
+  installAgents(
+    request: InstallAgentsRequest,
+    listener: StepListener,
+    signal?: AbortSignal,
+  ): Promise<z.infer<typeof installAgentsAnswerSchema>>
+  /** POST /leave: before the host is taken away. */
+  leave(): Promise<z.infer<typeof leaveAnswerSchema>>
   /** POST /agents */
   agentWords(request: AgentWordsRequest): Promise<z.infer<typeof agentWordsAnswerSchema>>
 }
 
 const SPARE_MS = 60_000
+/** Agents that were never asked take seconds to start. */
+const STATE_MS = 20_000
 
 export function hostClient(fetcher: Fetcher): HostClient {
   const post = async <T>(path: string, body: unknown, answer: z.ZodType<T>): Promise<T> =>
@@ -88,6 +107,18 @@ export function hostClient(fetcher: Fetcher): HostClient {
     claims: async () =>
       await callJson(fetcher, { method: "GET", path: "/claims", answer: claimsAnswerSchema, timeoutMs: SPARE_MS }),
     adopted: async (body) => await post("/adopted", body, adoptedAnswerSchema),
+    state: async (timeoutMs = STATE_MS) =>
+      await callJson(fetcher, { method: "GET", path: "/state", answer: hostStateSchema, timeoutMs }),
+    installAgents: async (body, listener, signal) =>
+      await callStream(fetcher, {
+        method: "POST",
+        path: "/agents/install",
+        body,
+        answer: installAgentsAnswerSchema,
+        listener,
+        ...(signal === undefined ? {} : { signal }),
+      }),
+    leave: async () => await post("/leave", {}, leaveAnswerSchema),
     agentWords: async (body) => await post("/agents", body, agentWordsAnswerSchema),
   }
 }

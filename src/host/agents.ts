@@ -6,6 +6,7 @@ import type {
   AgentProcess,
   AgentScope,
   Fencer,
+  Installable,
   Interrupter,
   Prompter,
   Quiescer,
@@ -25,7 +26,8 @@ export type HostAgent = Agent &
   Fencer &
   Prompter &
   Readiness &
-  WordsInstaller
+  WordsInstaller &
+  Installable
 
 export interface AgentRegistry {
   readonly all: readonly HostAgent[]

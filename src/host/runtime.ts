@@ -13,7 +13,7 @@ import type { CheckpointId, WorkspaceId } from "../protocol/ids.ts"
 import type { Context } from "./checkpointing.ts"
 import type { Daemon } from "./daemon.ts"
 import { carryOut, type Completion } from "./effects.ts"
-import { mendFences } from "./stopping.ts"
+import { liftHere, mendFences } from "./stopping.ts"
 
 export interface Runtime {
   /** Acts on a word, to the end of what it causes here. @throws {AppError} what the leg failed with */
@@ -26,6 +26,11 @@ export interface Runtime {
   heard(work: HostWork): Promise<void>
   /** Fences that have gone, or should have, are put right. Failures are logged. */
   mend(): Promise<void>
+  /**
+   * Lifts every fence that nobody will come back to lift: this host is being removed. For two minutes none is set again by itself.
+   * @returns what a person has to do before open windows go on, or what could not be lifted
+   */
+  leave(): Promise<string[]>
   /**
    * Runs this host's own capture and commit, alone on the workspace; `head` is what became the head, null for nothing. The journal
    * learns of it before anything else runs: an older head must never be told after a newer one.
@@ -41,13 +46,15 @@ export async function hear(runtime: Runtime, { workspace }: Pick<WorkspaceView, 
   await runtime.heard({ generation: workspace.generation, nowMs: 0, items: [], workspaces: [workspace] })
 }
 
+/** How long a removal takes at most; when it failed, fences are put right again afterwards. */
+const LEAVING_MS = 2 * 60_000
+
 const SILENT: Context = { steps: () => {}, signal: new AbortController().signal }
 
 type Move = (journal: HostJournal) => Step
 
 export function startRuntime(daemon: Daemon): Runtime {
   const queue = workQueue()
-
   const journalOf = journalsOf(daemon)
 
   async function perform(workspace: WorkspaceId, first: Move, context: Context): Promise<WordAnswer | null> {
@@ -89,7 +96,7 @@ export function startRuntime(daemon: Daemon): Runtime {
       await removeFinished(daemon)
     },
     heard: async (work) => await takeIn(daemon, quietly, work),
-    mend: async () => await mendAll(daemon, queue),
+    ...fenceKeeping(daemon, queue),
     publish: async (workspace, work) =>
       await queue.alone(workspace, async () => {
         const done = await work()
@@ -120,6 +127,35 @@ function refuseOlderNews({ identity }: Daemon, answer: WordAnswer | null): void 
   const { seenGeneration, seenEpoch } = answer
   const heard = `epoch ${seenEpoch} of generation ${seenGeneration}`
   throw new AppError("gateway_behind", `${identity.name} has heard of ${heard} already`)
+}
+
+function fenceKeeping(daemon: Daemon, queue: WorkQueue): Pick<Runtime, "mend" | "leave"> {
+  let leavingUntilMs = 0
+  return {
+    async mend() {
+      if (daemon.nowMs() >= leavingUntilMs) await mendAll(daemon, queue)
+    },
+    async leave() {
+      leavingUntilMs = daemon.nowMs() + LEAVING_MS
+      return await liftAll(daemon, queue)
+    },
+  }
+}
+
+async function liftAll(daemon: Daemon, queue: WorkQueue): Promise<string[]> {
+  const lines: string[] = []
+  const steps: Context["steps"] = (event) => {
+    if (event.type === "warning") lines.push(event.text)
+  }
+  for (const { workspace } of daemon.store.journals()) {
+    const place = daemon.store.place(workspace)
+    try {
+      await queue.alone(workspace, async () => await liftHere(daemon, place, steps))
+    } catch (error) {
+      lines.push(`fences of ${place?.directory ?? workspace} could not be lifted: ${toAppError(error).message}`)
+    }
+  }
+  return lines
 }
 
 async function mendAll(daemon: Daemon, queue: WorkQueue): Promise<void> {

@@ -54,7 +54,10 @@ export const hostStateSchema = z.object({
         directory: text,
         isOwner: z.boolean(),
         /** Sessions in a turn; null: they could not be looked at in time. */
-        running: z.array(z.object({ agent: agentNameSchema, count })).max(20).nullable(),
+        running: z
+          .array(z.object({ agent: agentNameSchema, count }))
+          .max(20)
+          .nullable(),
       }),
     )
     .max(10_000),

@@ -4,6 +4,7 @@ import type {
   AgentEnvironment,
   AgentInstallation,
   Fencer,
+  Installable,
   Interrupter,
   Prompter,
   Quiescer,
@@ -20,13 +21,14 @@ import { importSessions } from "./import.ts"
 import { processesOf } from "./in-use.ts"
 import { claudeInterrupter } from "./interrupt.ts"
 import { digestsOf, listSessions } from "./listing.ts"
+import { PINNED } from "./pinned.ts"
 import { exportFile } from "./portable.ts"
 import { claudePrompter } from "./prompt.ts"
 import { configuredProviders } from "./providers.ts"
 import { claudeReadiness } from "./readiness.ts"
 import { claudeMemory } from "./store.ts"
 import { undoImport } from "./undo.ts"
-import { compareVersions } from "./versions.ts"
+import { compareVersions, parseVersion } from "./versions.ts"
 import { claudeWords } from "./words.ts"
 
 /** Makes the Claude Code agent. It remembers the version of each binary it probed, and what it read of transcripts, until they change. */
@@ -38,7 +40,8 @@ export function claudeAgent(): Agent &
   Interrupter &
   Prompter &
   Readiness &
-  WordsInstaller {
+  WordsInstaller &
+  Installable {
   const memory = claudeMemory()
   const find = binaryFinder("claude")
   const detect = async (env: AgentEnvironment): Promise<AgentInstallation | null> => {
@@ -66,6 +69,8 @@ export function claudeAgent(): Agent &
     ...claudePrompter(memory),
     ...claudeReadiness,
     ...claudeWords,
+    pinned: PINNED,
+    parseVersion,
     exportFile: async (scope, id, file) => await exportFile(memory, agent, scope, id, file),
     importFile: async (scope, file, undoDirectory) =>
       await importSessionFile(

@@ -3,6 +3,7 @@ import { stat } from "node:fs/promises"
 import { join } from "node:path"
 import { z } from "zod"
 import { readTextIfExists } from "../../lib/files.ts"
+import type { MissingLogin } from "../../protocol/host-state.ts"
 import type { AgentEnvironment, AgentScope, Readiness } from "../agent.ts"
 import { placesOf } from "./places.ts"
 
@@ -26,7 +27,13 @@ const KEYS = [
   "CLAUDE_CODE_USE_FOUNDRY",
 ] as const
 
-export const claudeReadiness: Readiness = { missing }
+export const claudeReadiness: Readiness = { missing, missingLogin }
+
+async function missingLogin(env: AgentEnvironment): Promise<MissingLogin | null> {
+  const known = parsed(globalSchema, (await readTextIfExists(globalFile(env))) ?? "{}")
+  if (known === null || (await isLoggedIn(env, known.oauthAccount !== undefined))) return null
+  return { what: "no login on record", command: ["claude", "auth", "login"] }
+}
 
 async function missing(scope: AgentScope): Promise<readonly string[]> {
   const { env, topLevel } = scope

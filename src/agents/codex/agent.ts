@@ -5,6 +5,7 @@ import type {
   AgentEnvironment,
   AgentInstallation,
   Fencer,
+  Installable,
   Interrupter,
   Prompter,
   Quiescer,
@@ -22,6 +23,7 @@ import { processesOf } from "./in-use.ts"
 import { codexInterrupter } from "./interrupt.ts"
 import { digestsOf, listSessions } from "./listing.ts"
 import { placesOf } from "./places.ts"
+import { PINNED } from "./pinned.ts"
 import { exportFile } from "./portable.ts"
 import { codexPrompter } from "./prompt.ts"
 import { configuredProviders } from "./providers.ts"
@@ -31,7 +33,7 @@ import { newest } from "./side-stores.ts"
 import { codexMemory } from "./store.ts"
 import { threadLocks } from "./thread-locks.ts"
 import { undoImport } from "./undo.ts"
-import { compareVersions } from "./versions.ts"
+import { compareVersions, parseVersion } from "./versions.ts"
 import { codexWords } from "./words.ts"
 
 /** Makes the Codex agent. It remembers the version of each binary it probed, and what it read of rollouts, until they change. */
@@ -43,7 +45,8 @@ export function codexAgent(): Agent &
   Interrupter &
   Prompter &
   Readiness &
-  WordsInstaller {
+  WordsInstaller &
+  Installable {
   const memory = codexMemory()
   const locks = threadLocks()
   const find = binaryFinder("codex")
@@ -78,6 +81,8 @@ export function codexAgent(): Agent &
     ...codexPrompter(memory.rollouts, locks),
     ...codexReadiness,
     ...codexWords,
+    pinned: PINNED,
+    parseVersion,
     exportFile: async (scope, id, file) => await exportFile(memory, agent, scope, id, file),
     importFile: async (scope, file, undoDirectory) =>
       await importSessionFile(

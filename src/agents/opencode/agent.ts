@@ -12,6 +12,7 @@ import type {
   AgentInstallation,
   AgentScope,
   Fencer,
+  Installable,
   Interrupter,
   ImportedSession,
   Prompter,
@@ -33,17 +34,18 @@ import { importSessions } from "./import.ts"
 import { opencodeInterrupter } from "./interrupt.ts"
 import { digestsOf, listSessions, unfinishedSessions } from "./listing.ts"
 import { placesOf } from "./places.ts"
+import { PINNED } from "./pinned.ts"
 import { exportFile } from "./portable.ts"
 import { processesOf } from "./processes.ts"
 import { projectIdOf } from "./project.ts"
 import { attachCommand, promptSession } from "./prompt.ts"
 import { configuredProviders } from "./providers.ts"
-import { missingHere } from "./readiness.ts"
+import { missingHere, missingLogin } from "./readiness.ts"
 import { exportTrees } from "./snapshot-export.ts"
 import { receiveTrees } from "./snapshot-import.ts"
 import { layoutOf, openForReading, schemaStamp } from "./store.ts"
 import { applyUndo, hasUndo } from "./undo-record.ts"
-import { compareVersions, KNOWN_SCHEMAS } from "./versions.ts"
+import { compareVersions, KNOWN_SCHEMAS, parseVersion } from "./versions.ts"
 import { opencodeWords } from "./words.ts"
 import { exportOutputs, namedOutputs, receiveOutputs } from "./tool-outputs.ts"
 import { openForWriting } from "./writing.ts"
@@ -57,7 +59,8 @@ export function opencodeAgent(): Agent &
   SessionPortability &
   Prompter &
   Readiness &
-  WordsInstaller {
+  WordsInstaller &
+  Installable {
   const memory = newDigestMemory()
   const find = binaryFinder("opencode")
   const detect = async (env: AgentEnvironment): Promise<AgentInstallation | null> => {
@@ -88,7 +91,10 @@ export function opencodeAgent(): Agent &
     prompt: promptSession,
     attachCommand,
     missing: missingHere,
+    missingLogin,
     ...opencodeWords,
+    pinned: PINNED,
+    parseVersion,
     exportFile: async (scope, id, file) => await exportFile(agent, scope, id, file),
     importFile: async (scope, file, undoDirectory) =>
       await importSessionFile(

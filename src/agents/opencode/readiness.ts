@@ -1,7 +1,8 @@
 /** What has to be typed here before opencode's sessions can go on. Asks nothing at first use and has no trust dialog (1.18.33). */
 import { join } from "node:path"
 import { readTextIfExists } from "../../lib/files.ts"
-import type { AgentScope } from "../agent.ts"
+import type { MissingLogin } from "../../protocol/host-state.ts"
+import type { AgentEnvironment, AgentScope } from "../agent.ts"
 import { readScope } from "./listing.ts"
 import { placesOf } from "./places.ts"
 import { BUILT_IN, configuredProviders } from "./providers.ts"
@@ -22,6 +23,13 @@ export async function missingHere(scope: AgentScope): Promise<readonly string[]>
   }
   const hasAny = configured.some((id) => id !== BUILT_IN) || used.includes(BUILT_IN)
   return hasAny ? [] : ["log in to a model provider, none is set up here: opencode auth login"]
+}
+
+/** Its own provider needs no login and is not what most sessions use. */
+export async function missingLogin(env: AgentEnvironment): Promise<MissingLogin | null> {
+  const configured = await configuredProviders(env)
+  if (configured === null || configured.some((id) => id !== BUILT_IN)) return null
+  return { what: "no model provider is set up", command: ["opencode", "auth", "login"] }
 }
 
 /** opencode does not start with a configuration that it can't read. */

@@ -14,6 +14,7 @@ import type { Runtime } from "../runtime.ts"
 import { EMPTY_LEG } from "../store/host-store.ts"
 import { failure, parsed } from "./answers.ts"
 import { goingOnRoutes } from "./remote-going-on.ts"
+import { stateRoutes } from "./remote-state.ts"
 
 export interface RemoteRoutes {
   readonly daemon: Daemon
@@ -65,6 +66,7 @@ export function remoteRoutes({ daemon, runtime, inboundToken, giveWay }: RemoteR
   })
   goingOnRoutes(app, daemon)
   claimRoutes(app, daemon, runtime)
+  stateRoutes(app, daemon, runtime)
   return app
 }
 
