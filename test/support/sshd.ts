@@ -18,6 +18,8 @@ export interface SshdOptions {
   readonly config?: readonly string[]
   /** Logins are by another user of this machine, made for the test (only root can). */
   readonly asOtherUser?: boolean
+  /** Login shell of that user. */
+  readonly shell?: string
 }
 
 export interface Sshd extends AsyncDisposable {
@@ -53,7 +55,7 @@ export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
   const home = options.home ?? join(folder, "home")
   await mkdir(home, { recursive: true, mode: 0o700 })
   await mkdir("/run/sshd", { recursive: true })
-  const [port, user] = [await freePort(), await whoLogsIn(home, options.asOtherUser === true)]
+  const [port, user] = [await freePort(), await whoLogsIn(home, options)]
   const line = await startLine(port)
   for (const name of ["host_key", "key"])
     await run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", join(folder, name))
@@ -165,12 +167,15 @@ function clientHosts(folder: string, user: string, port: number, linePort: numbe
   ].join("\n")
 }
 
-async function whoLogsIn(home: string, isOther: boolean): Promise<Sshd["user"]> {
+async function whoLogsIn(
+  home: string,
+  { asOtherUser: isOther = false, shell = "/bin/bash" }: SshdOptions,
+): Promise<Sshd["user"]> {
   const self = userInfo()
   // Bun 1.4.5 takes the name from USER, which need not be set.
   if (!isOther) return { name: (await run("id", "-un")).trim(), uid: self.uid, gid: self.gid }
   const name = `decamp-${crypto.randomUUID().slice(0, 8)}`
-  await run("useradd", "--no-create-home", "--home-dir", home, "--shell", "/bin/bash", "--password", "*", name)
+  await run("useradd", "--no-create-home", "--home-dir", home, "--shell", shell, "--password", "*", name)
   const ids = (await run("id", "-u", name)).trim()
   const gid = (await run("id", "-g", name)).trim()
   await chown(home, Number(ids), Number(gid))
