@@ -7,6 +7,7 @@ import {
   hostInfoSchema,
   registerHostAnswerSchema,
   type registerHostRequestSchema,
+  removeHostAnswerSchema,
   type removeHostRequestSchema,
   upgradeHostAnswerSchema,
   type ExecPlan,
@@ -29,8 +30,8 @@ export interface HostsApi {
     listener: StepListener,
     signal?: AbortSignal,
   ): Promise<z.infer<typeof upgradeHostAnswerSchema>>
-  /** @throws {AppError} unknown_host, host_owns_workspace */
-  removeHost(name: string, request?: z.input<typeof removeHostRequestSchema>): Promise<void>
+  /** Answers what could not be taken away there. @throws {AppError} unknown_host, host_owns_workspace */
+  removeHost(name: string, request?: z.input<typeof removeHostRequestSchema>): Promise<readonly string[]>
   execPlan(name: string): Promise<ExecPlan>
 }
 
@@ -68,8 +69,8 @@ export function hostsApi(fetcher: Fetcher): HostsApi {
     upgradeHost: async (name, listener, signal) =>
       await stream(`${pathOf(name)}/upgrade`, {}, upgradeHostAnswerSchema, listener, signal),
     async removeHost(name, request = { forget: false }) {
-      const answer = z.object({})
-      await callJson(fetcher, { method: "DELETE", path: pathOf(name), body: request, answer, timeoutMs: SLOW_MS })
+      const call = { method: "DELETE", path: pathOf(name), body: request, timeoutMs: SLOW_MS } as const
+      return (await callJson(fetcher, { ...call, answer: removeHostAnswerSchema })).left
     },
     execPlan: async (name) => await post(`${pathOf(name)}/exec`, {}, execPlanSchema),
   }

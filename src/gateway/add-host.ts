@@ -99,7 +99,15 @@ async function saveHost({ db, nowMs }: HostParts, tenant: TenantId, host: NewHos
   await db
     .insertInto("hosts")
     // Its incarnation is unknown until it answers; no record can name this one.
-    .values({ tenant, id, incarnation: newIncarnation(), version: null, created_at_ms: nowMs(), ...again })
+    .values({
+      tenant,
+      id,
+      incarnation: newIncarnation(),
+      version: null,
+      answered_at_ms: null,
+      created_at_ms: nowMs(),
+      ...again,
+    })
     .onConflict((conflict) => conflict.columns(["tenant", "id"]).doUpdateSet(again))
     .execute()
 }
@@ -109,16 +117,24 @@ async function markRemoved(db: GatewayDatabase, tenant: TenantId, id: HostId): P
   await db.updateTable("hosts").set(gone).where("tenant", "=", tenant).where("id", "=", id).execute()
 }
 
+/** Answers what could not be taken away there, a line each. */
 export async function removeHost(
   parts: HostParts,
   tenant: TenantId,
   name: string,
   { forget }: { readonly forget: boolean },
-): Promise<void> {
+): Promise<readonly string[]> {
   const host = await named(parts.db, tenant, name)
   await refuseOwner(parts.db, tenant, host)
-  if (host.kind !== "laptop" && !forget) await provisionerOf(parts, host).destroy(placeOf(host))
+  if (host.kind !== "laptop" && !forget) {
+    // Fences, words in the agents' windows and agents that decamp installed are the daemon's own to take away.
+    const left = host.kind === "ssh" ? (await (await reach(parts, host)).client.leave()).left : []
+    await provisionerOf(parts, host).destroy(placeOf(host))
+    await markRemoved(parts.db, tenant, host.host)
+    return left
+  }
   await markRemoved(parts.db, tenant, host.host)
+  return []
 }
 
 /** @throws {AppError} host_owns_workspace */

@@ -2,9 +2,11 @@
 import type { StepListener } from "../client/http.ts"
 import type { HostIdentity } from "../handoff/request.ts"
 import type { HostInfo } from "../protocol/gateway-api.ts"
+import type { HostLook } from "../protocol/host-state.ts"
 import type { HostId, TenantId } from "../protocol/ids.ts"
 import { DECAMP_VERSION } from "../protocol/version.ts"
 import type { ExecPlan, LineState } from "../provision/provisioner.ts"
+import { looks } from "./host-looks.ts"
 import { addLocal, addSsh, removeHost, upgradeHost, type AddSsh } from "./add-host.ts"
 import {
   freeName,
@@ -40,10 +42,11 @@ export interface Hosts {
   /** Brings decamp on a host over SSH to this version; answers whether anything was done. */
   upgrade(tenant: TenantId, name: string, listener: StepListener): Promise<boolean>
   /**
-   * Takes it away there and here; `forget`: here only, for one that nobody can reach any more.
+   * Takes it away there and here; `forget`: here only, for one that nobody can reach any more. Answers what could not be taken away
+   * there, a line each.
    * @throws {AppError} host_owns_workspace
    */
-  remove(tenant: TenantId, name: string, options: { readonly forget: boolean }): Promise<void>
+  remove(tenant: TenantId, name: string, options: { readonly forget: boolean }): Promise<readonly string[]>
   /**
    * Starts and asks a host that can be called; its incarnation and version are recorded.
    * @throws {AppError} unreachable; protocol_mismatch; other_gateway
@@ -52,6 +55,8 @@ export interface Hosts {
   /** Everything a list shows. */
   infos(tenant: TenantId): Promise<HostInfo[]>
   info(tenant: TenantId, name: string): Promise<HostInfo>
+  /** The same with what each host says of itself, within seconds; `only` one of them, by name. */
+  looks(tenant: TenantId, only?: string): Promise<HostLook[]>
   /** The provisioner says that this incarnation of a host is no more, or another one answers under its name. */
   isDestroyed(tenant: TenantId, identity: HostIdentity): Promise<boolean>
   /** Ends the daemons of local hosts; answers the names of those that ran. */
@@ -90,6 +95,7 @@ export function hosts(parts: HostParts): Hosts {
       if (found === undefined) throw unknownHost(name)
       return found
     },
+    looks: async (tenant, only) => await looks(parts, tenant, only),
     isDestroyed: async (tenant, identity) => await isDestroyed(parts, tenant, identity),
     stopAll: async () => await stopAll(parts),
     execPlan: (host) => provisionerOf(parts, host).execPlan(placeOf(host)),
@@ -117,7 +123,8 @@ async function register(
       removed: 0,
     }
     if (mine === undefined) {
-      const made = { tenant, id: laptop.host, kind: "laptop", root: null, problem: null, created_at_ms: nowMs() }
+      const unknown = { root: null, problem: null, answered_at_ms: null }
+      const made = { tenant, id: laptop.host, kind: "laptop", created_at_ms: nowMs(), ...unknown }
       await transaction
         .insertInto("hosts")
         .values({ ...made, ...values })

@@ -99,6 +99,8 @@ export const upgradeHostAnswerSchema = z.object({ isNew: z.boolean(), version: z
 
 /** DELETE /user/hosts/:name. `forget`: only here; nothing is asked of the host. */
 export const removeHostRequestSchema = z.object({ forget: z.boolean() })
+/** What could not be taken away there, for the person. */
+export const removeHostAnswerSchema = z.object({ left: z.array(z.string()) })
 
 /** POST /user/hosts/:name/exec: how to run a command as that host's user would. */
 export const execPlanSchema = z.discriminatedUnion("kind", [

@@ -11,6 +11,7 @@ import { connect } from "../connect.ts"
 import { answer, type Context } from "../context.ts"
 import { EXIT_DONE } from "../exit.ts"
 import { runInForeground } from "../../lib/foreground.ts"
+import { oneLine } from "../render.ts"
 import { isOnTerminal, remoteCommand } from "../remote-command.ts"
 import { hostsText } from "../render-lists.ts"
 
@@ -58,7 +59,7 @@ export async function removeHost(
 ): Promise<number> {
   const { user } = await connect(context)
   const known = (await user.hosts()).find((host) => host.name === name)
-  await user.removeHost(parsedName(name), { forget })
+  for (const line of await user.removeHost(parsedName(name), { forget })) context.say(`  ${oneLine(line)}\n`)
   const root = known?.root ?? null
   const output: HostOutput = { schema: OUTPUT_SCHEMA, result: "done", host: { name, root } }
   answer(context, output, () => `✔ ${name} is removed${known === undefined ? "" : whatStays(known, forget)}`)

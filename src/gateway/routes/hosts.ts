@@ -50,7 +50,8 @@ export function userHostRoutes(services: Services): readonly Route<User>[] {
       method: "DELETE",
       path: "/hosts/:name",
       async answer({ who, params, json }) {
-        await hosts.remove(who.tenant, idOf(nameSchema, params["name"]), await json(removeHostRequestSchema))
+        const name = idOf(nameSchema, params["name"])
+        return { left: await hosts.remove(who.tenant, name, await json(removeHostRequestSchema)) }
       },
     },
     {
@@ -79,9 +80,9 @@ function sshHostRoutes(services: Services): readonly Route<User>[] {
       async stream({ who, json }, listener) {
         const request = await json(addSshHostRequestSchema)
         const added = await services.hosts.addSsh(who.tenant, request, listener)
-        if (request.adopt) {
-          await adoptClaims(services, who.tenant, await services.hosts.reach(added), listener)
-        }
+        const reached = await services.hosts.reach(added)
+        if (request.adopt) await adoptClaims(services, who.tenant, reached, listener)
+        if (request.installAgents) await reached.client.installAgents({ agents: [] }, listener)
         return await services.hosts.info(who.tenant, added.name)
       },
     },
