@@ -232,6 +232,12 @@ describe("what is written", () => {
       { sourceFence: "taken_over" },
     ],
     [
+      "a release that its source may not have heard of",
+      laptops,
+      { state: "abandoned", sourceFence: "released", targetUndone: true },
+      { sourceFence: "taken_over" },
+    ],
+    [
       "one whose target never came to life",
       laptops,
       { state: "owned", newEpoch: 3, witnessed: true },

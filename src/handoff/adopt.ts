@@ -156,6 +156,6 @@ function closing({ rules }: Judging, row: HandoffRow, by: HostIdentity): Partial
     return row.state === "owned" ? { state: "live" } : null
   }
   if (BLOCKING_STATES.includes(row.state)) return { ...abandonment(row, "adopt"), sourceFence }
-  const isWaiting = row.sourceFence === "fenced" || row.sourceFence === "unknown"
-  return row.state === "abandoned" && isWaiting ? { sourceFence } : null
+  // Also a release that nobody has heard of yet: the source isn't the owner any more.
+  return row.state === "abandoned" && row.kind !== "reclaim" && row.sourceFence !== sourceFence ? { sourceFence } : null
 }

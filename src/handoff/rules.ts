@@ -33,9 +33,10 @@ const RULES = {
   sealOrder: "the fence comes before the capture",
   adoptLive: "only the claim of a live owner without an unfinished hand-off is adopted",
   adoptedGoesOn: "a live owner that a newer generation names goes on under its epoch",
-  generationFences: "a live owner that a newer generation doesn't name stops",
+  generationFences:
+    "a live owner that a newer generation doesn't name stops (a second line: no trace is known without it)",
   adoptSeq: "hand-offs after an adoption are numbered above those that the host knows",
-  wordGeneration: "a word from an older generation changes nothing",
+  wordGeneration: "a word from an older generation changes nothing (a second line: no trace is known without it)",
   behind: "nothing moves while a host has heard of a newer record than the gateway has",
 } as const
 

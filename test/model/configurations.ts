@@ -23,9 +23,12 @@ export const BASE: Configuration = {
   losses: 0,
   mayRemake: false,
   cancels: 0,
+  adopts: 0,
+  secondHosts: [],
   judgesProgress: true,
   judges: ["I1", "I2", "I4", "I5", "I6", "I7", "I8"],
   rules: ALL_RULES,
+  isOneGateway: true,
   isFenceDurable: true,
 }
 
@@ -33,9 +36,17 @@ export function without(...names: readonly RuleName[]): Rules {
   return { ...ALL_RULES, ...Object.fromEntries(names.map((name) => [name, false])) }
 }
 
+export const OUTSIDE_THE_CORE = {
+  fenceDurable: "a fence survives a restart",
+  oneGateway: "a host listens to the gateway that has its token, and to no other",
+} as const
+
 export interface RuleCase {
-  /** `fenceDurable` is kept by the runtime's journal, not by the core: the model forgets the fence at a restart. */
-  readonly rule: RuleName | "fenceDurable"
+  /**
+   * `fenceDurable` is kept by the runtime's journal, not by the core: the model forgets the fence at a restart. `oneGateway` is kept by
+   * the tokens, which are new after each adoption.
+   */
+  readonly rule: RuleName | keyof typeof OUTSIDE_THE_CORE
   /** What breaks without it, as section 9 of the specification says. */
   readonly breaks: string
   readonly world: Partial<Configuration>
@@ -52,10 +63,13 @@ const RECLAIM_BY_R: Partial<Configuration> = { reclaims: 1, reclaimsBy: ["R"] }
 const LOSE_R: Partial<Configuration> = { losses: 1, lossesOf: ["R"] }
 const LOSE_L: Partial<Configuration> = { losses: 1, lossesOf: ["L"] }
 const RECLAIM_BY_L: Partial<Configuration> = { reclaims: 1, reclaimsBy: ["L"] }
+/** L is a laptop of the first gateway and M one of the second, which may take R over. */
+const TWO_GATEWAYS: Partial<Configuration> = { ...EVERY_HOST, secondHosts: ["M"], adopts: 1, writes: 0 }
 
 /**
  * The smallest worlds in which each rule is missed. Not here: `witness`, `witnessFirst`, `unknownKeeps` (they need a restored
- * database, section 7), and `sealEpoch`, a second line without a known trace.
+ * database, section 7), `behind` (it needs a loss that is believed beside a second gateway), and the second lines without a known trace:
+ * `sealEpoch`, `generationFences`, `wordGeneration`.
  */
 export const RULE_CASES: readonly RuleCase[] = [
   { rule: "gatewayFirst", breaks: "I1", world: { cancels: 1 } },
@@ -123,6 +137,25 @@ export const RULE_CASES: readonly RuleCase[] = [
   // The capture of a turn that still writes: the specification names I1 for the three fence rules, the loss is what shows here.
   { rule: "sealOrder", breaks: "I2", world: {} },
   { rule: "fenceDurable", breaks: "I1", world: { crashes: 1, crashesAt: ["L"] } },
+  { rule: "adoptLive", breaks: "I3", world: { ...TWO_GATEWAYS, owner: "R", opens: [{ id: "h1", to: "L" }] } },
+  {
+    rule: "adoptedGoesOn",
+    breaks: "I3",
+    world: { ...TWO_GATEWAYS, ...RECLAIM_BY_L, owner: "R", opens: [], abandons: ["r1"], mayAttest: true, adopts: 2 },
+  },
+  {
+    rule: "adoptSeq",
+    breaks: "I3",
+    world: {
+      ...TWO_GATEWAYS,
+      opens: [
+        { id: "h1", to: "R" },
+        { id: "h2", to: "M", at: 1 },
+      ],
+      abandons: [],
+    },
+  },
+  { rule: "oneGateway", breaks: "I3", world: { ...TWO_GATEWAYS, owner: "R", opens: [{ id: "h1", to: "L" }] } },
 ]
 
 /** The world of one case, with its rule or without it. */
@@ -131,11 +164,37 @@ export function worldOf(ruleCase: RuleCase, isRuleOn: boolean): Configuration {
   const name = `${rule} ${isRuleOn ? "on" : "off"}`
   if (isRuleOn) return { ...BASE, ...world, judges: BASE.judges, name }
   if (rule === "fenceDurable") return { ...BASE, ...world, isFenceDurable: false, name }
+  if (rule === "oneGateway") return { ...BASE, ...world, isOneGateway: false, name }
   return { ...BASE, ...world, rules: without(rule), name }
 }
 
 /** Larger worlds, for the torture run: several faults of different kinds in one hand-off, or two hand-offs and a loss. */
 export const TORTURE_WORLDS: readonly Configuration[] = [
+  {
+    ...BASE,
+    ...TWO_GATEWAYS,
+    name: "two gateways take the owner from each other",
+    owner: "R",
+    opens: [
+      { id: "h1", to: "L" },
+      { id: "h2", to: "M", at: 1 },
+    ],
+    abandons: ["h1", "h2"],
+    writes: 1,
+    adopts: 2,
+  },
+  {
+    ...BASE,
+    ...TWO_GATEWAYS,
+    name: "two gateways, and an attested reclaim by the one that lost the owner",
+    owner: "R",
+    opens: [{ id: "h2", to: "M", at: 1 }],
+    abandons: ["h2", "r1"],
+    mayAttest: true,
+    reclaims: 1,
+    reclaimsBy: ["L"],
+    adopts: 2,
+  },
   {
     ...BASE,
     name: "a restart, a loss, two reclaims",

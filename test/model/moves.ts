@@ -2,9 +2,21 @@
 import { onEvent } from "../../src/handoff/host-events.ts"
 import { blocking, visibleWorkspace } from "../../src/handoff/record.ts"
 import type { Request } from "../../src/handoff/request.ts"
-import { checkpointId, FIRST_WRITE_BIT, handoffId, identityOf, type ModelHost, type State } from "./state.ts"
+import {
+  CALLABLE,
+  checkpointId,
+  FIRST_WRITE_BIT,
+  GATEWAYS,
+  handoffId,
+  identityOf,
+  type ModelHost,
+  recordAt,
+  recordFor,
+  type State,
+} from "./state.ts"
 import {
   apply,
+  askClaim,
   crash,
   deliverToGateway,
   deliverToHost,
@@ -16,6 +28,7 @@ import {
   presentIn,
   remake,
   runHost,
+  takeOver,
   withHost,
   withNews,
   type World,
@@ -37,16 +50,18 @@ function deliveries(world: World, state: State): Move[] {
     if (message.to === "gateway") {
       const { request } = message
       const label = `gateway takes ${request.request}${"id" in request ? ` ${request.id}` : ""}${"by" in request ? byOf(request) : ""}`
-      return [{ label, isFault: false, ...deliverToGateway(world, state, request) }]
+      const to = message.at === 0 ? "" : "second "
+      return [{ label: `${to}${label}`, isFault: false, ...deliverToGateway(world, state, request, message.at) }]
     }
     const host = hostNamed(state, message.to)
     if (host === undefined || host.isGone || host.queue.length > 0 || host.events.length > 0) return []
+    if (world.configuration.isOneGateway && message.at !== host.gateway) return []
     const next = deliverToHost(world, state, host, message)
     const isSame = next.messages === state.messages && hostNamed(next, host.name)!.journal === host.journal
     if (isSame && hostNamed(next, host.name)!.queue.length === 0) return []
     const what =
       "word" in message ? `${message.word.word} ${message.word.id}` : `${message.event.event}${eventId(message.event)}`
-    return [plain(`${host.name} hears ${what}`, next)]
+    return [plain(`${host.name} hears ${what}${message.at === 0 ? "" : " of the second"}`, next)]
   })
 }
 
@@ -81,8 +96,23 @@ function hostMoves(world: World, state: State, host: ModelHost): Move[] {
   if (ghost.crashes < configuration.crashes && configuration.crashesAt.includes(host.name)) {
     moves.push(fault(`${host.name} restarts`, crash(world, state, host)))
   }
+  moves.push(...adoptMoves(world, state, host))
   if (ghost.losses < configuration.losses && configuration.lossesOf.includes(host.name)) {
     moves.push(fault(`${host.name} is lost`, lose(state, host)))
+  }
+  return moves
+}
+
+function adoptMoves(world: World, state: State, host: ModelHost): Move[] {
+  const { adopts } = world.configuration
+  if (adopts === 0 || !CALLABLE.has(host.name)) return []
+  const moves: Move[] = []
+  const other = host.gateway === 0 ? "the second" : "the first"
+  if (state.ghost.adopts < adopts) {
+    moves.push(plain(`${other} gateway takes ${host.name} over`, takeOver(world, state, host)))
+  }
+  if (state.ghost.adopts > 0 && host.queue.length === 0 && host.events.length === 0) {
+    moves.push(plain(`${host.name} is asked what it claims`, askClaim(world, state, host)))
   }
   return moves
 }
@@ -151,7 +181,7 @@ function autosyncMoves(world: World, state: State, host: ModelHost): Move[] {
   const next = {
     ...state,
     contents: [...state.contents, host.content],
-    messages: world.messages.add(state.messages, { to: "gateway", request }),
+    messages: world.messages.add(state.messages, { to: "gateway", at: host.gateway, request }),
     ghost: { ...ghost, autosyncs: ghost.autosyncs + 1, captures: ghost.captures + 1 },
   }
   return [plain(`${host.name} captures ${request.checkpoint.id} and commits`, next)]
@@ -160,9 +190,11 @@ function autosyncMoves(world: World, state: State, host: ModelHost): Move[] {
 function clientMoves(world: World, state: State): Move[] {
   const { configuration } = world
   const moves: Move[] = []
-  const workspace = visibleWorkspace(state.record)
-  const owner = state.hosts.find((host) => identityOf(host).incarnation === workspace.ownerIncarnation)
-  for (const { id, to } of configuration.opens) {
+  for (const { id, to, at = 0 } of configuration.opens) {
+    const record = recordAt(state, at)
+    if (record === null) continue
+    const workspace = visibleWorkspace(record)
+    const owner = state.hosts.find((host) => identityOf(host).incarnation === workspace.ownerIncarnation)
     const target = hostNamed(state, to)
     if (state.ghost.composed.includes(id) || owner === undefined || target === undefined) continue
     if (target.isGone || owner.name === to) continue
@@ -176,7 +208,7 @@ function clientMoves(world: World, state: State): Move[] {
       openedBy: "user",
       protocol: 1,
     }
-    const messages = world.messages.add(state.messages, { to: "gateway", request })
+    const messages = world.messages.add(state.messages, { to: "gateway", at, request })
     const ghost = { ...state.ghost, composed: [...state.ghost.composed, id].toSorted() }
     moves.push(plain(`a client asks ${id} ${owner.name}→${to}`, { ...state, messages, ghost }))
   }
@@ -188,16 +220,20 @@ function clientMoves(world: World, state: State): Move[] {
 }
 
 function abandonMoves(world: World, state: State, id: string): Move[] {
-  const isKnown = state.ghost.composed.includes(id) || state.record.handoffs.some((row) => row.id === id)
+  const at = world.configuration.opens.find((each) => each.id === id)?.at ?? 0
+  const isKnown =
+    state.ghost.composed.includes(id) || recordAt(state, at)?.handoffs.some((row) => row.id === id) === true
   if (!isKnown) return []
   const request: Request = { request: "abandon", id: handoffId(id), closedBy: "user" }
-  return [{ label: `a client abandons ${id}`, isFault: false, ...deliverToGateway(world, state, request) }]
+  return [{ label: `a client abandons ${id}`, isFault: false, ...deliverToGateway(world, state, request, at) }]
 }
 
 function reclaimMoves(world: World, state: State, name: string): Move[] {
   const by = hostNamed(state, name)
   if (by === undefined || by.isGone) return []
-  const workspace = visibleWorkspace(state.record)
+  const record = recordAt(state, by.gateway)
+  if (record === null) return []
+  const workspace = visibleWorkspace(record)
   const owner = state.hosts.find((host) => identityOf(host).incarnation === workspace.ownerIncarnation)
   const isLost = owner === undefined || owner.isGone
   const id = handoffId(`r${state.ghost.reclaims + 1}`)
@@ -220,9 +256,10 @@ function reclaimMoves(world: World, state: State, name: string): Move[] {
     },
   ]
   return requests.flatMap((request) => {
-    const { state: next, broken } = deliverToGateway(world, state, request)
-    if (next.record === state.record) return []
-    const row = next.record.handoffs.at(-1)
+    const { state: next, broken } = deliverToGateway(world, state, request, by.gateway)
+    const after = recordAt(next, by.gateway)
+    if (after === null || after === record) return []
+    const row = after.handoffs.at(-1)
     const wasAttested = state.ghost.wasAttested || (row?.proof === "attested" && !isLost)
     const ghost = { ...next.ghost, reclaims: state.ghost.reclaims + 1, wasAttested }
     return [{ label: `${name} reclaims as ${id}, ${row?.proof}`, isFault: false, broken, state: { ...next, ghost } }]
@@ -233,13 +270,16 @@ function reclaimMoves(world: World, state: State, name: string): Move[] {
 
 /** I1 and I2, or null. */
 export function brokenIn(state: State): string | null {
-  const { workspace } = state.record
+  const active = state.hosts.filter((host) => !host.isGone && isActive(host))
+  if (active.length > 1 && !state.ghost.wasAttested) {
+    return `I1: ${active.map(({ name }) => name).join(" and ")} accept prompts or run turns at once`
+  }
   for (const host of state.hosts) {
     if (host.isGone) continue
+    const { workspace } = recordFor(state, host)
     const isOwner = identityOf(host).incarnation === workspace.ownerIncarnation
-    const isActive = !host.hasMarkers || host.hasTurn
     const isOld = state.ghost.wasAttested && (host.journal.ownEpoch ?? 0) < workspace.epoch
-    if (isActive && !isOwner && !isOld) {
+    if (isActive(host) && !isOwner && !isOld) {
       return `I1: ${host.name} ${host.hasTurn ? "runs a turn" : "accepts prompts"}, ${workspace.ownerIncarnation} is the owner of epoch ${workspace.epoch}`
     }
     if (host.isHalf && !host.hasMarkers) return `I2: ${host.name} accepts prompts on a half-applied tree`
@@ -252,19 +292,38 @@ export function brokenIn(state: State): string | null {
   return gone === 0 ? null : `I2: the only copy of ${gone.toString(2)} was destroyed`
 }
 
+const isActive = (host: ModelHost): boolean => !host.hasMarkers || host.hasTurn
+
 function isLive(state: State, host: ModelHost): boolean {
-  return !host.hasMarkers && !host.isHalf && host.journal.ownEpoch === state.record.workspace.epoch
+  const { workspace } = recordFor(state, host)
+  return !host.hasMarkers && !host.isHalf && host.journal.ownEpoch === workspace.epoch
 }
 
 /** Where I3 wants to get to: one live owner, and nothing blocks the next hand-off. */
 export function isGoal(world: World, state: State): boolean {
-  if (blocking(state.record, world.configuration.rules) !== null) return false
-  const owner = state.hosts.find((host) => identityOf(host).incarnation === state.record.workspace.ownerIncarnation)
-  return owner !== undefined && !owner.isGone && owner.journal.fence === "none" && isLive(state, owner)
+  return GATEWAYS.some((gateway) => {
+    const record = recordAt(state, gateway)
+    if (record === null || blocking(record, world.configuration.rules) !== null) return false
+    const { ownerIncarnation, generation } = record.workspace
+    const owner = state.hosts.find((host) => identityOf(host).incarnation === ownerIncarnation)
+    if (owner === undefined || owner.isGone || owner.gateway !== gateway) return false
+    return owner.journal.fence === "none" && owner.journal.seenGeneration === generation && isLive(state, owner)
+  })
+}
+
+/**
+ * Taking R back is the way out of what the other gateway left unfinished there. Whoever has got its record from R itself gets on without
+ * that: each adoption begins a generation.
+ */
+function isAdopted(state: State): boolean {
+  return state.hosts.some(
+    (host) => CALLABLE.has(host.name) && recordFor(state, host).workspace.generation > state.ghost.adopts,
+  )
 }
 
 /** With a reclaim or a hand-off that was counted out, a dead end may be one of the model only. */
 export function isJudgedForProgress(world: World, state: State): boolean {
-  const { reclaims, losses } = world.configuration
+  const { reclaims, losses, adopts } = world.configuration
+  if (adopts > 0) return state.ghost.adopts < adopts || isAdopted(state)
   return reclaims === 0 ? losses === 0 : state.ghost.reclaims < reclaims
 }

@@ -1,7 +1,7 @@
 /** Each rule of section 9 of the hand-off specification is necessary, and all together suffice in bounded worlds. */
 import { describe, expect, test } from "bun:test"
 import { sentenceOf } from "../../src/handoff/rules.ts"
-import { BASE, RULE_CASES, type RuleCase, worldOf } from "./configurations.ts"
+import { BASE, OUTSIDE_THE_CORE, RULE_CASES, type RuleCase, worldOf } from "./configurations.ts"
 import { explore, type Result } from "./explore.ts"
 import type { Configuration } from "./state.ts"
 import { walk } from "./walk.ts"
@@ -15,7 +15,7 @@ const SOUND = { isComplete: true, broken: null }
 
 describe("without the rule the checker finds a trace to the invariant that it keeps", () => {
   const sentence = (rule: RuleCase["rule"]): string =>
-    rule === "fenceDurable" ? "a fence survives a restart" : sentenceOf(rule)
+    rule === "fenceDurable" || rule === "oneGateway" ? OUTSIDE_THE_CORE[rule] : sentenceOf(rule)
   test.each(RULE_CASES.map((each) => [each.rule, each.breaks, sentence(each.rule), each] as const))(
     "%s keeps %s: %s",
     (_rule, breaks, _sentence, ruleCase) => {
@@ -36,6 +36,13 @@ describe("with all rules every reachable state of a bounded world is sound", () 
       crashesAt: ["R"],
       edits: 1,
       editsAt: ["R"],
+    },
+    {
+      name: "a gateway takes the target of a push from the other one, which takes it back",
+      hosts: ["L", "R", "M"],
+      secondHosts: ["M"],
+      adopts: 2,
+      writes: 0,
     },
     { name: "an autosync and a broken-off push", autosyncs: 1, cancels: 1 },
     {

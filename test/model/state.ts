@@ -2,8 +2,9 @@
  * The model's state: the real record, the real journals, and around them a small world of turns, contents and messages.
  *
  * Every message ever sent may be delivered at any time, again, or never; what the gateway could say in a state counts as sent. A
- * transaction is one move, an effect of a host is one move (apply: two), a crash or a failure falls between any two. Not modelled:
- * a restored database (section 7; the witness follows its flip at once), `copying` (folded into open), edits while a tree is being
+ * transaction is one move, an effect of a host is one move (apply: two), a crash or a failure falls between any two. Two gateways may
+ * take R from each other (adopt, section 7), each with its own record; the claim is a message like any other. Not modelled:
+ * a restored database (section 7; the witness follows its flip at once), losses and attested reclaims beside a second gateway, `copying` (folded into open), edits while a tree is being
  * changed, other hand-offs of the same agents' stores, clocks, hostile hosts. I3 is judged where a search is complete and a reclaim
  * is left; with an attested reclaim I1 is judged for the current epoch, and whether the live host has every write is not.
  */
@@ -19,6 +20,10 @@ export type HostName = "L" | "R" | "M"
 export const HOST_NAMES: readonly HostName[] = ["L", "R", "M"]
 /** L and M are laptops, R can be called. */
 export const CALLABLE: ReadonlySet<string> = new Set(["R"])
+
+/** Which gateway: the second one begins without a record, and gets its own by taking over R. */
+export type GatewayNumber = 0 | 1
+export const GATEWAYS: readonly GatewayNumber[] = [0, 1]
 
 export const WORKSPACE = "w" as WorkspaceId
 export const handoffId = (id: string): HandoffId => id as HandoffId
@@ -37,6 +42,8 @@ export interface ModelHost {
   readonly name: HostName
   /** Counts disks: `R` made again is `R` with the next number. */
   readonly disk: number
+  /** Whose token it has. */
+  readonly gateway: GatewayNumber
   readonly isGone: boolean
   readonly journal: HostJournal
   /** What the runtime has still to do of its present list, then the events to feed. */
@@ -55,12 +62,18 @@ export interface ModelHost {
   readonly isTentative: boolean
 }
 
+/** `at`: the gateway that is asked, or that speaks. */
 export type Message =
-  | { readonly to: "gateway"; readonly request: Request }
-  | { readonly to: HostName; readonly word: Word }
-  | { readonly to: HostName; readonly event: HostEvent }
+  | { readonly to: "gateway"; readonly at: GatewayNumber; readonly request: Request }
+  | { readonly to: HostName; readonly at: GatewayNumber; readonly word: Word }
+  | { readonly to: HostName; readonly at: GatewayNumber; readonly event: HostEvent }
   /** A host makes one commit after the other: the answer to an earlier one is not waited for any more. */
-  | { readonly to: HostName; readonly event: HostEvent; readonly parent: CheckpointId | null }
+  | {
+      readonly to: HostName
+      readonly at: GatewayNumber
+      readonly event: HostEvent
+      readonly parent: CheckpointId | null
+    }
 
 /** What of the budget is used, and ghosts of which no host knows. */
 export interface Ghost {
@@ -73,6 +86,8 @@ export interface Ghost {
   readonly failures: number
   readonly losses: number
   readonly cancels: number
+  /** How often R was taken from one gateway by the other. */
+  readonly adopts: number
   readonly captures: number
   readonly backups: number
   readonly wasAttested: boolean
@@ -87,7 +102,10 @@ export interface Ghost {
 }
 
 export interface State {
+  /** Of the first gateway. */
   readonly record: GatewayRecord
+  /** Of the second gateway, once it has one. */
+  readonly second: GatewayRecord | null
   readonly hosts: readonly ModelHost[]
   /** Every message ever sent, as interned numbers, ascending: each may be delivered late, again, or never. */
   readonly messages: readonly number[]
@@ -101,7 +119,7 @@ export interface Configuration {
   readonly owner: HostName
   readonly hosts: readonly HostName[]
   /** Hand-offs that a client may ask for, once each, from whoever owns then. */
-  readonly opens: readonly { readonly id: string; readonly to: HostName }[]
+  readonly opens: readonly { readonly id: string; readonly to: HostName; readonly at?: GatewayNumber }[]
   readonly reclaimsBy: readonly HostName[]
   readonly reclaims: number
   /** The user may attest the loss of a host that runs. */
@@ -119,11 +137,17 @@ export interface Configuration {
   readonly losses: number
   readonly mayRemake: boolean
   readonly cancels: number
+  /** How often R may be taken over by the gateway that hasn't got it. */
+  readonly adopts: number
+  /** Laptops of the second gateway. */
+  readonly secondHosts: readonly HostName[]
   /** I3, which needs every edge of the graph in memory. */
   readonly judgesProgress: boolean
   /** Invariants that end the search; where a rule's removal breaks several, the one that the specification names is looked for. */
   readonly judges: readonly string[]
   readonly rules: Rules
+  /** A host takes words of the gateway alone that has its token: kept by the transport, so it's switched off here too. */
+  readonly isOneGateway: boolean
   /** The fence survives a restart; a rule of the runtime that keeps the journal, so it's switched off here and not in the core. */
   readonly isFenceDurable: boolean
 }
@@ -133,10 +157,24 @@ export const identityOf = (host: ModelHost): HostIdentity => ({
   incarnation: `${host.name}${host.disk}` as Incarnation,
 })
 
-export function newHost(name: HostName, disk: number): ModelHost {
+export function recordAt(state: State, gateway: GatewayNumber): GatewayRecord | null {
+  return gateway === 0 ? state.record : state.second
+}
+
+export function withRecord(state: State, gateway: GatewayNumber, record: GatewayRecord): State {
+  return gateway === 0 ? { ...state, record } : { ...state, second: record }
+}
+
+/** The record by which a host lives: its gateway's, or while that has none the first one's. */
+export function recordFor(state: State, host: ModelHost): GatewayRecord {
+  return recordAt(state, host.gateway) ?? state.record
+}
+
+export function newHost(name: HostName, disk: number, gateway: GatewayNumber): ModelHost {
   return {
     name,
     disk,
+    gateway,
     isGone: false,
     journal: unknownJournal(WORKSPACE),
     queue: [],
@@ -158,7 +196,7 @@ export const FIRST_WRITE_BIT = 4
 
 export function initialState(configuration: Configuration): State {
   const hosts = configuration.hosts.map((name): ModelHost => {
-    const host = newHost(name, 1)
+    const host = newHost(name, 1, configuration.secondHosts.includes(name) ? 1 : 0)
     if (name !== configuration.owner) return { ...host, content: ownBit(name), own: ownBit(name) }
     return {
       ...host,
@@ -195,6 +233,7 @@ export function initialState(configuration: Configuration): State {
   }
   return {
     record: { ...fresh, checkpoints: new Map([[first.id, first]]) },
+    second: null,
     hosts,
     messages: [],
     contents: [1],
@@ -208,6 +247,7 @@ export function initialState(configuration: Configuration): State {
       failures: 0,
       losses: 0,
       cancels: 0,
+      adopts: 0,
       captures: 1,
       backups: 0,
       wasAttested: false,
@@ -250,6 +290,7 @@ export class Interner {
   /** The state as text: every part of it, nothing hashed away. */
   keyOf(state: State): string {
     let key = `${this.numberOfRecord(state.record)}|`
+    if (state.second !== null) key += `${this.numberOfRecord(state.second)}|`
     for (const host of state.hosts) key += `${this.numberOfHost(host)},`
     const messages = this.numberOfList("messages", state.messages)
     return `${key}|${messages}|${this.numberOfList("contents", state.contents)}|${this.numberOfValue(state.ghost)}`
@@ -277,7 +318,7 @@ export class Interner {
   private numberOfHost(host: ModelHost): number {
     const known = this.cached.get(host)
     if (known !== undefined) return known
-    let text = `host ${host.name} ${host.disk} ${host.content} ${host.left} ${host.own} `
+    let text = `host ${host.name} ${host.disk} ${host.gateway} ${host.content} ${host.left} ${host.own} `
     text += [host.isGone, host.hasMarkers, host.hasTurn, host.isHalf, host.isTentative].map(Number).join("")
     text += ` ${this.numberOfValue(host.journal)} ${this.numberOfValue(host.backups)} `
     for (const effect of host.queue) text += `${this.numberOfValue(effect)},`

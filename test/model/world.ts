@@ -1,16 +1,29 @@
 /** How the little world moves: effects of hosts, requests to the gateway, users, faults. Each function gives the next state. */
+import { adoptedObject, adoptedRecord, adoptionStamp } from "../../src/handoff/adopt.ts"
 import { decide } from "../../src/handoff/gateway.ts"
 import { onEvent, onRestart } from "../../src/handoff/host-events.ts"
 import { onWord } from "../../src/handoff/host-words.ts"
-import { type Effect, heardOf, type HostEvent, type HostFacts, type Step } from "../../src/handoff/host.ts"
+import {
+  type Effect,
+  heardOf,
+  type HostEvent,
+  type HostFacts,
+  isLiveOwner,
+  isUnsettled,
+  type Step,
+} from "../../src/handoff/host.ts"
 import { type GatewayRecord, ownerObject, visibleWorkspace } from "../../src/handoff/record.ts"
-import type { Decision, HostIdentity, Request } from "../../src/handoff/request.ts"
+import type { AdoptRequest, Decision, HostIdentity, Request } from "../../src/handoff/request.ts"
+import type { Rules } from "../../src/handoff/rules.ts"
 import { wordFor } from "../../src/handoff/words.ts"
+import type { Claim } from "../../src/protocol/claims.ts"
 import type { HandoffId, Incarnation } from "../../src/protocol/ids.ts"
 import {
   CALLABLE,
   checkpointId,
   type Configuration,
+  GATEWAYS,
+  type GatewayNumber,
   type HostName,
   identityOf,
   type Mask,
@@ -18,7 +31,10 @@ import {
   type Messages,
   type ModelHost,
   newHost,
+  recordAt,
+  recordFor,
   type State,
+  withRecord,
 } from "./state.ts"
 
 export interface World {
@@ -54,27 +70,32 @@ export const contentOf = (state: State, checkpoint: string | null): Mask =>
 /** What the gateway may say now is in the set of messages from now on: it says it, or not, or late, or often. */
 export function withNews(world: World, state: State): State {
   const disks = state.hosts.map((host) => host.disk).join()
-  const news = world.messages.newsOf(state.record, disks, () => newsIn(world, state))
-  const messages = world.messages.addAll(state.messages, news)
+  let { messages } = state
+  for (const gateway of GATEWAYS) {
+    const record = recordAt(state, gateway)
+    if (record === null) continue
+    const news = world.messages.newsOf(record, disks, () => newsIn(world, state, record, gateway))
+    messages = world.messages.addAll(messages, news)
+  }
   return messages === state.messages ? state : { ...state, messages }
 }
 
-function newsIn(world: World, { record, hosts }: State): Message[] {
+function newsIn(world: World, { hosts }: State, record: GatewayRecord, at: GatewayNumber): Message[] {
   const workspace = visibleWorkspace(record)
   const news: Message[] = []
   const heard = heardOf(workspace)
   for (const host of hosts) {
-    news.push({ to: host.name, event: heard })
+    news.push({ to: host.name, at, event: heard })
     for (const row of record.handoffs) {
       for (const identity of identitiesOf(host)) {
         const word = wordFor(row, workspace, identity, world.configuration.rules)
-        if (word !== null) news.push({ to: host.name, word })
+        if (word !== null) news.push({ to: host.name, at, word })
       }
     }
   }
   for (const row of record.handoffs) {
     if (row.state !== "staged" || !CALLABLE.has(row.target)) continue
-    news.push({ to: "gateway", request: { request: "flip", id: row.id, by: "gateway", epoch: row.epoch } })
+    news.push({ to: "gateway", at, request: { request: "flip", id: row.id, by: "gateway", epoch: row.epoch } })
   }
   return news
 }
@@ -125,6 +146,7 @@ function settled(host: ModelHost): ModelHost {
 
 function requestMessage(host: ModelHost, effect: Extract<Effect, { effect: "send" }>, state: State): Message {
   const by = identityOf(host)
+  const at = host.gateway
   const { id, epoch } = effect
   switch (effect.request) {
     case "sealed": {
@@ -135,25 +157,26 @@ function requestMessage(host: ModelHost, effect: Extract<Effect, { effect: "send
         kind: "sealed" as const,
         blobsVerified: contentOf(state, effect.checkpoint) > 0,
       }
-      return { to: "gateway", request: { request: "sealed", id, by, epoch, checkpoint } }
+      return { to: "gateway", at, request: { request: "sealed", id, by, epoch, checkpoint } }
     }
     case "flip":
-      return { to: "gateway", request: { request: "flip", id, by, epoch } }
+      return { to: "gateway", at, request: { request: "flip", id, by, epoch } }
     case "abandon":
-      return { to: "gateway", request: { request: "abandon", id, closedBy: "user" } }
+      return { to: "gateway", at, request: { request: "abandon", id, closedBy: "user" } }
     case "staged":
     case "live":
     case "done":
     case "release":
     case "undone":
-      return { to: "gateway", request: { request: effect.request, id, by, epoch } }
+      return { to: "gateway", at, request: { request: effect.request, id, by, epoch } }
   }
 }
 
 // --- delivery ---------------------------------------------------------------------------------------------------------------
 
 export function deliverToHost(world: World, state: State, host: ModelHost, message: Message): State {
-  const { rules } = world.configuration
+  const { rules, isOneGateway } = world.configuration
+  if (isOneGateway && message.at !== host.gateway) return state
   if ("parent" in message && message.parent !== host.journal.knownHead) return state
   if ("word" in message) return apply(world, state, host, onWord(host.journal, message.word, factsOf(host), rules))
   if ("event" in message) return apply(world, state, host, onEvent(host.journal, message.event, factsOf(host), rules))
@@ -161,24 +184,49 @@ export function deliverToHost(world: World, state: State, host: ModelHost, messa
 }
 
 /** The gateway takes a request, records the result and answers; the answer is one more message. */
-export function deliverToGateway(world: World, state: State, request: Request): Omit<Move, "label" | "isFault"> {
+export function deliverToGateway(
+  world: World,
+  state: State,
+  request: Request,
+  at: GatewayNumber,
+): Omit<Move, "label" | "isFault"> {
   const { rules } = world.configuration
-  const decision = world.messages.decisionOf(state.record, request, () => {
-    const made = decide(state.record, request, { nowMs: 0 }, rules)
+  const before = recordAt(state, at)
+  if (before === null)
+    return { state: request.request === "adopt" ? begun(world, state, request, at) : state, broken: null }
+  const decision = world.messages.decisionOf(before, request, () => {
+    const made = decide(before, stored(before, request, rules), { nowMs: 0 }, rules)
     return made.kind === "accepted" ? { ...made, record: witnessed(world, made.record) } : made
   })
   let next = state
   let broken: string | null = null
   if (decision.kind === "accepted") {
     const { record } = decision
-    broken = brokenBy(state, record, request)
-    next = { ...next, record, ghost: afterAccepted(state, record, request) }
+    broken = brokenBy(before, record, request)
+    next = withRecord({ ...next, ghost: afterAccepted(state, record, request) }, at, record)
   } else {
-    broken = brokenRepeat(state, request, decision)
+    broken = brokenRepeat(state, before, request, decision)
   }
-  const event = eventOf(request, decision)
+  const event = eventOf(request, decision, at)
   if (event !== null) next = { ...next, messages: world.messages.add(next.messages, event) }
   return { state: decision.kind === "accepted" ? withNews(world, next) : next, broken }
+}
+
+/** The owner object of an adoption is in the store: what may come between it and the row is tested with the gateway itself. */
+function stored(record: GatewayRecord, request: Request, rules: Rules): Request {
+  if (request.request !== "adopt") return request
+  const stamp = adoptionStamp(record.workspace, request.claim, request.by, rules)
+  return stamp === null ? request : { ...request, found: adoptedObject(record.workspace, stamp, request.by) }
+}
+
+/** The second gateway makes its record of the first claim that has an owner in it. */
+function begun(world: World, state: State, { claim, by }: AdoptRequest, at: GatewayNumber): State {
+  const { rules } = world.configuration
+  const stamp = adoptionStamp(null, claim, by, rules)
+  if (stamp === null) return state
+  const record = adoptedRecord(stamp, claim, by, "w", 0)
+  const handoffSeq = rules.adoptSeq ? record.workspace.handoffSeq : 0
+  return withNews(world, withRecord(state, at, { ...record, workspace: { ...record.workspace, handoffSeq } }))
 }
 
 /** The witness follows its flip at once: what may come between belongs to a restored database, which isn't modelled here. */
@@ -206,8 +254,7 @@ function afterAccepted(state: State, record: GatewayRecord, request: Request): S
 }
 
 /** Invariants of single steps at the gateway: I4, I6, I8. */
-function brokenBy(state: State, record: GatewayRecord, request: Request): string | null {
-  const before = state.record.workspace
+function brokenBy({ workspace: before }: GatewayRecord, record: GatewayRecord, request: Request): string | null {
   const after = record.workspace
   if (request.request === "open" && request.epoch !== before.epoch) {
     return `I8: ${request.id} was asked for under epoch ${request.epoch} and starts under ${before.epoch}`
@@ -228,9 +275,9 @@ function brokenBy(state: State, record: GatewayRecord, request: Request): string
   return null
 }
 
-function brokenRepeat(state: State, request: Request, decision: Decision): string | null {
+function brokenRepeat(state: State, record: GatewayRecord, request: Request, decision: Decision): string | null {
   if (decision.kind !== "refused" || (request.request !== "sealed" && request.request !== "staged")) return null
-  const row = state.record.handoffs.find((each) => each.id === request.id)
+  const row = record.handoffs.find((each) => each.id === request.id)
   const isClosed = row?.state === "abandoned" || row?.state === "superseded"
   const wasRecorded = state.ghost.recorded.includes(`${request.request} ${request.id}`)
   const isSame = !("checkpoint" in request) || row?.checkpoint === request.checkpoint.id
@@ -241,26 +288,30 @@ function brokenRepeat(state: State, request: Request, decision: Decision): strin
 }
 
 /** Answers that move a journal. The others would be delivered without effect: the reducer has no case for them. */
-function eventOf(request: Request, decision: Decision): Message | null {
+function eventOf(request: Request, decision: Decision, at: GatewayNumber): Message | null {
   if (request.request === "open" || request.request === "reclaim" || request.request === "abandon") return null
   if (request.request === "adopt" || request.request === "witness" || request.by === "gateway") return null
   const to = request.by.host as string as HostName
   if (request.request === "commit") {
     if (decision.kind === "refused") return null
     const { id: head, parent } = request.checkpoint
-    return { to, event: { event: "committed", head }, parent }
+    return { to, at, event: { event: "committed", head }, parent }
   }
   if (request.request === "copying") return null
   const { id } = request
   if (decision.kind !== "refused") {
     const moves = request.request === "live" || (request.request === "staged" && !CALLABLE.has(to))
-    return moves ? { to, event: { event: "acknowledged", id, request: request.request } } : null
+    return moves ? { to, at, event: { event: "acknowledged", id, request: request.request } } : null
   }
   if (decision.code === "sealed_with" && request.request === "sealed") {
-    return { to, event: { event: "sealed-with", id, checkpoint: decision.details.checkpoint ?? checkpointId("c0") } }
+    return {
+      to,
+      at,
+      event: { event: "sealed-with", id, checkpoint: decision.details.checkpoint ?? checkpointId("c0") },
+    }
   }
   const moves = decision.code === "closed" && (request.request === "sealed" || request.request === "live")
-  return moves ? { to, event: { event: "refused", id, request: request.request, code: decision.code } } : null
+  return moves ? { to, at, event: { event: "refused", id, request: request.request, code: decision.code } } : null
 }
 
 // --- effects ----------------------------------------------------------------------------------------------------------------
@@ -367,8 +418,9 @@ function runRestore(
 }
 
 function brokenRestore(state: State, host: ModelHost, content: Mask, isHalf: boolean, id: HandoffId): string | null {
-  const row = state.record.handoffs.find((each) => each.id === id)
-  const isOwner = state.record.workspace.ownerIncarnation === identityOf(host).incarnation
+  const record = recordFor(state, host)
+  const row = record.handoffs.find((each) => each.id === id)
+  const isOwner = record.workspace.ownerIncarnation === identityOf(host).incarnation
   if (isOwner && !host.isTentative && !host.hasMarkers) {
     return `I2: ${host.name} restores the backup of ${id} over the live tree`
   }
@@ -390,9 +442,37 @@ export function crash(world: World, state: State, host: ModelHost): State {
   return apply(world, { ...state, ghost }, restarted, onRestart(journal, factsOf(host), rules))
 }
 
+/** The other gateway gets the tokens of a host: the daemon there begins anew, and hears of nobody else from now on. */
+export function takeOver(world: World, state: State, host: ModelHost): State {
+  const taken: ModelHost = { ...host, gateway: host.gateway === 0 ? 1 : 0, queue: [], events: [] }
+  const ghost = { ...state.ghost, adopts: state.ghost.adopts + 1 }
+  const restart = onRestart(host.journal, factsOf(host), world.configuration.rules)
+  return apply(world, { ...state, ghost }, taken, restart)
+}
+
+/** What the host claims now; the gateway may act on it whenever. */
+export function askClaim(world: World, state: State, host: ModelHost): State {
+  const { journal } = host
+  const claim: Claim = {
+    workspace: journal.workspace,
+    name: null,
+    directory: null,
+    generation: journal.seenGeneration,
+    seenEpoch: journal.seenEpoch,
+    epoch: journal.ownEpoch,
+    isLive: isLiveOwner(journal),
+    handoffSeq: Math.max(journal.lastClosedSeq, ...journal.entries.map(({ seq }) => seq)),
+    open: journal.entries.filter(isUnsettled).map(({ id, role, phase, epoch }) => ({ id, role, phase, epoch })),
+    sessionCount: 0,
+  }
+  const request: Request = { request: "adopt", by: identityOf(host), claim, found: null }
+  const messages = world.messages.add(state.messages, { to: "gateway", at: host.gateway, request })
+  return messages === state.messages ? state : { ...state, messages }
+}
+
 /** The disk is gone; what was only there is gone with it, and nobody is to blame. */
 export function lose(state: State, host: ModelHost): State {
-  const gone = withHost(state, { ...newHost(host.name, host.disk), isGone: true })
+  const gone = withHost(state, { ...newHost(host.name, host.disk, host.gateway), isGone: true })
   const vanished = state.ghost.vanished | (state.ghost.made & ~presentIn(gone))
   return { ...gone, ghost: { ...state.ghost, losses: state.ghost.losses + 1, vanished } }
 }
@@ -405,13 +485,15 @@ export function presentIn(state: State): Mask {
     mask |= host.content | host.left
     for (const backup of host.backups) mask |= backup.content
   }
-  for (const id of state.record.checkpoints.keys()) mask |= contentOf(state, id)
+  for (const gateway of GATEWAYS) {
+    for (const id of recordAt(state, gateway)?.checkpoints.keys() ?? []) mask |= contentOf(state, id)
+  }
   return mask
 }
 
 export function remake(host: ModelHost): ModelHost {
-  return newHost(host.name, host.disk + 1)
+  return newHost(host.name, host.disk + 1, host.gateway)
 }
 
 export const isOwnerIdentity = (state: State, incarnation: Incarnation): boolean =>
-  state.record.workspace.ownerIncarnation === incarnation
+  GATEWAYS.some((gateway) => recordAt(state, gateway)?.workspace.ownerIncarnation === incarnation)
