@@ -1,6 +1,6 @@
-/** Text of the lists: sessions and hosts. Rules: top of render.ts. */
+/** Text of the lists: sessions and session files. Rules: top of render.ts. */
 import type { z } from "zod"
-import type { hostsOutputSchema, sessionFileOutputSchema, sessionsOutputSchema } from "../protocol/output.ts"
+import type { sessionFileOutputSchema, sessionsOutputSchema } from "../protocol/output.ts"
 import { sessionLines, table, timeText } from "./render.ts"
 
 export function sessionsText(output: z.infer<typeof sessionsOutputSchema>, nowMs: number): string {
@@ -18,17 +18,4 @@ export function sessionsText(output: z.infer<typeof sessionsOutputSchema>, nowMs
 
 export function sessionFileText(output: z.infer<typeof sessionFileOutputSchema>, verb: string): string {
   return [...sessionLines(output.sessions), `✔ ${verb} ${output.file}`].join("\n")
-}
-
-export function hostsText({ hosts }: z.infer<typeof hostsOutputSchema>): string {
-  const rows = hosts.map(({ name, kind, isHere, root, reachable, version, workspacesOwned, problem }) => [
-    name,
-    isHere ? `${kind}, here` : kind,
-    // A laptop asks the gateway; nobody can call it, so nobody knows.
-    reachable ? `up, ${version ?? "version unknown"}` : kind === "laptop" ? "" : "does not answer",
-    root ?? "",
-    workspacesOwned.length === 0 ? "" : `owns ${workspacesOwned.join(", ")}`,
-    problem ?? "",
-  ])
-  return table(rows, "").join("\n")
 }

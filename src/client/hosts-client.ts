@@ -13,10 +13,13 @@ import {
   type ExecPlan,
   type HostInfo,
 } from "../protocol/gateway-api.ts"
+import { addedHostSchema, hostLookSchema, type AddedHost, type HostLook } from "../protocol/host-state.ts"
 import { callJson, callStream, type Fetcher, type StepListener } from "./http.ts"
 
 export interface HostsApi {
   hosts(): Promise<HostInfo[]>
+  /** GET /user/hosts/look: with what each says of itself. */
+  lookAtHosts(): Promise<HostLook[]>
   registerHost(request: z.input<typeof registerHostRequestSchema>): Promise<z.infer<typeof registerHostAnswerSchema>>
   addHost(request: z.input<typeof addHostRequestSchema>): Promise<HostInfo>
   /** What is done on the other machine comes as notices. */
@@ -24,7 +27,7 @@ export interface HostsApi {
     request: z.input<typeof addSshHostRequestSchema>,
     listener: StepListener,
     signal?: AbortSignal,
-  ): Promise<HostInfo>
+  ): Promise<AddedHost>
   upgradeHost(
     name: string,
     listener: StepListener,
@@ -37,6 +40,7 @@ export interface HostsApi {
 
 /** Making, starting and ending a daemon takes its time, longer over a line. */
 const SLOW_MS = 120_000
+const lookListSchema = z.object({ hosts: z.array(hostLookSchema) })
 const hostListSchema = z.object({ hosts: z.array(hostInfoSchema) })
 
 export function hostsApi(fetcher: Fetcher): HostsApi {
@@ -62,10 +66,13 @@ export function hostsApi(fetcher: Fetcher): HostsApi {
     hosts: async () =>
       (await callJson(fetcher, { method: "GET", path: "/user/hosts", answer: hostListSchema, timeoutMs: SLOW_MS }))
         .hosts,
+    lookAtHosts: async () =>
+      (await callJson(fetcher, { method: "GET", path: "/user/hosts/look", answer: lookListSchema, timeoutMs: SLOW_MS }))
+        .hosts,
     registerHost: async (request) => await post("/user/hosts/register", request, registerHostAnswerSchema),
     addHost: async (request) => await post("/user/hosts", request, hostInfoSchema, SLOW_MS),
     addSshHost: async (request, listener, signal) =>
-      await stream("/user/hosts/ssh", request, hostInfoSchema, listener, signal),
+      await stream("/user/hosts/ssh", request, addedHostSchema, listener, signal),
     upgradeHost: async (name, listener, signal) =>
       await stream(`${pathOf(name)}/upgrade`, {}, upgradeHostAnswerSchema, listener, signal),
     async removeHost(name, request = { forget: false }) {

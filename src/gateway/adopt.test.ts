@@ -56,6 +56,7 @@ async function reachedAt(parts: AdoptParts, box: TestBox): Promise<Reached> {
     root: "me@box",
     version: null,
     token_hash: null,
+    answered_at_ms: null,
   }
   const values = { ...row, problem: null, removed: 0, created_at_ms: 1 }
   await parts.db
@@ -64,7 +65,11 @@ async function reachedAt(parts: AdoptParts, box: TestBox): Promise<Reached> {
     .onConflict((conflict) => conflict.columns(["tenant", "id"]).doNothing())
     .execute()
   const known = { tenant: TENANT, host, incarnation, name, kind: "ssh" as const, root: "me@box", version: null }
-  return { host: { ...known, problem: null, isRemoved: false }, client, hello: await client.hello() }
+  return {
+    host: { ...known, problem: null, answeredAtMs: null, isRemoved: false },
+    client,
+    hello: await client.hello(),
+  }
 }
 
 async function adoptInto(parts: AdoptParts, box: TestBox) {

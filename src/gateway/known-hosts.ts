@@ -16,6 +16,8 @@ export interface KnownHost extends HostIdentity {
   readonly root: string | null
   readonly version: string | null
   readonly problem: string | null
+  /** To the minute. */
+  readonly answeredAtMs: number | null
   readonly isRemoved: boolean
 }
 
@@ -65,6 +67,7 @@ export function hostOf(row: Selectable<HostTable>): KnownHost {
     root: row.root,
     version: row.version,
     problem: row.problem,
+    answeredAtMs: row.answered_at_ms,
     isRemoved: row.removed === 1,
   }
 }

@@ -17,6 +17,9 @@ import {
 } from "./known-hosts.ts"
 import { overLine } from "./outage.ts"
 
+/** A request a second must not write each time that a host answered. */
+const NOTED_EVERY_MS = 60_000
+
 export async function reach(parts: HostParts, host: KnownHost): Promise<Reached> {
   if (host.root === null || host.isRemoved) throw notCallable(host)
   const own = <T extends { where(column: "tenant" | "id", operator: "=", value: string): T }>(query: T): T =>
@@ -24,10 +27,12 @@ export async function reach(parts: HostParts, host: KnownHost): Promise<Reached>
   try {
     const { client, hello } = await askAgain(parts, host)
     const news = { incarnation: hello.incarnation, version: hello.version, problem: null }
-    if (news.incarnation !== host.incarnation || news.version !== host.version || host.problem !== null) {
-      await own(parts.db.updateTable("hosts").set(news)).execute()
+    const answeredAtMs = parts.nowMs()
+    const isOld = answeredAtMs - (host.answeredAtMs ?? 0) >= NOTED_EVERY_MS
+    if (news.incarnation !== host.incarnation || news.version !== host.version || host.problem !== null || isOld) {
+      await own(parts.db.updateTable("hosts").set({ ...news, answered_at_ms: answeredAtMs })).execute()
     }
-    return { host: { ...host, ...news }, client, hello }
+    return { host: { ...host, ...news, answeredAtMs }, client, hello }
   } catch (error) {
     const failure = overLine(host, error)
     if (failure.message !== host.problem) {
@@ -73,33 +78,53 @@ async function ask(parts: HostParts, host: KnownHost): Promise<Asked> {
 }
 
 export async function infos(parts: HostParts, tenant: TenantId, only?: string): Promise<HostInfo[]> {
-  const known = (await rowsOf(parts.db, tenant)).filter((host) => !host.isRemoved)
-  const owned = await parts.db
+  const { hosts, ownedBy } = await shownHosts(parts, tenant, only)
+  return await Promise.all(
+    hosts.map(async (host) => {
+      const reached =
+        host.kind === "laptop" ? null : await reach(parts, host).catch((error: unknown) => toAppError(error))
+      return infoOf(host, reached, ownedBy)
+    }),
+  )
+}
+
+/** Names of the workspaces that a host owns. */
+export type OwnedBy = (host: KnownHost) => string[]
+
+/** What a list has a row of. */
+export async function shownHosts(
+  { db }: HostParts,
+  tenant: TenantId,
+  only: string | undefined,
+): Promise<{ readonly hosts: readonly KnownHost[]; readonly ownedBy: OwnedBy }> {
+  const known = (await rowsOf(db, tenant)).filter((host) => !host.isRemoved)
+  const owned = await db
     .selectFrom("workspaces")
     .select(["name", "owner_host"])
     .where("tenant", "=", tenant)
     .orderBy("name")
     .execute()
-  const shown = only === undefined ? known : known.filter((host) => host.name === only)
-  return await Promise.all(
-    shown.map(async (host) => {
-      const reached =
-        host.kind === "laptop" ? null : await reach(parts, host).catch((error: unknown) => toAppError(error))
-      const now = reached === null || reached instanceof AppError ? host : reached.host
-      return {
-        id: host.host,
-        name: host.name,
-        kind: host.kind,
-        incarnation: now.incarnation,
-        root: host.root,
-        // Whether a laptop is awake isn't known: nobody can call it.
-        reachable: reached !== null && !(reached instanceof AppError),
-        version: now.version,
-        workspacesOwned: owned.filter((row) => row.owner_host === host.host).map((row) => row.name),
-        problem: reached instanceof AppError ? reached.message : null,
-      }
-    }),
-  )
+  return {
+    hosts: only === undefined ? known : known.filter((host) => host.name === only),
+    ownedBy: ({ host }) => owned.filter((row) => row.owner_host === host).map((row) => row.name),
+  }
+}
+
+/** @param reached null: nobody can call it */
+export function infoOf(host: KnownHost, reached: Reached | AppError | null, ownedBy: OwnedBy): HostInfo {
+  const now = reached === null || reached instanceof AppError ? host : reached.host
+  return {
+    id: host.host,
+    name: host.name,
+    kind: host.kind,
+    incarnation: now.incarnation,
+    root: host.root,
+    // Whether a laptop is awake isn't known: nobody can call it.
+    reachable: reached !== null && !(reached instanceof AppError),
+    version: now.version,
+    workspacesOwned: ownedBy(host),
+    problem: reached instanceof AppError ? reached.message : null,
+  }
 }
 
 export async function isDestroyed(parts: HostParts, tenant: TenantId, identity: HostIdentity): Promise<boolean> {

@@ -84,7 +84,7 @@ export const sshDestinationSchema = z
   .max(300)
   .regex(/^[^\s\u0000-\u001f\u007f'"\\$`-][^\s\u0000-\u001f\u007f'"\\$`]*$/)
 
-/** POST /user/hosts/ssh (stream of notices) → hostInfoSchema. The same request again finds the host. */
+/** POST /user/hosts/ssh (stream of notices) → addedHostSchema (host-state.ts). The same request again finds the host. */
 export const addSshHostRequestSchema = z.object({
   name: nameSchema,
   destination: sshDestinationSchema,
@@ -122,6 +122,7 @@ export const createWorkspaceRequestSchema = z.object({
 export const workspaceViewSchema = z.object({
   workspace: workspaceRowSchema,
   ownerName: nameSchema,
+  ownerKind: hostInfoSchema.shape.kind,
   /** The hand-off that blocks a new one, or whose source is still fenced; null when there is none. */
   handoff: handoffRowSchema.nullable(),
   sourceName: nameSchema.nullable(),

@@ -91,3 +91,7 @@ export const hostLookSchema = hostInfoSchema.extend({
   answeredAtMs: z.int().nullable(),
 })
 export type HostLook = z.infer<typeof hostLookSchema>
+
+/** What `POST /user/hosts/ssh` answers: the host as it is then, and the agents that were installed. */
+export const addedHostSchema = hostLookSchema.extend({ installed: z.array(installedAgentSchema).max(20) })
+export type AddedHost = z.infer<typeof addedHostSchema>

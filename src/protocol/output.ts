@@ -3,6 +3,7 @@ import { z } from "zod"
 import { ERROR_CODES } from "./errors.ts"
 import { agentWordsAnswerSchema, agentWordsSchema, attachAnswerSchema, promptAnswerSchema } from "./going-on.ts"
 import { handoffStateSchema } from "./handoff.ts"
+import { agentStateSchema, hostStateSchema, installedAgentSchema } from "./host-state.ts"
 import { checkpointIdSchema, handoffIdSchema, nameSchema, workspaceIdSchema } from "./ids.ts"
 import { agentNameSchema, notTravellingSchema } from "./manifest.ts"
 import { OUTPUT_SCHEMA } from "./version.ts"
@@ -41,7 +42,12 @@ export const moveOutputSchema = z.object({
   workspace: workspaceRefSchema,
   checkpoint: checkpointRefSchema.nullable(),
   epoch: z.int(),
-  owner: z.object({ host: nameSchema, directory: z.string().nullable() }),
+  owner: z.object({
+    host: nameSchema,
+    directory: z.string().nullable(),
+    /** `local`: on the gateway's own machine. */
+    kind: z.enum(["laptop", "local", "ssh"]),
+  }),
   directory: z.string(),
   handoff: z.object({ id: handoffIdSchema, state: handoffStateSchema }).nullable(),
   bytesSent: z.int().nonnegative(),
@@ -275,6 +281,10 @@ export const hostsOutputSchema = z.object({
       version: z.string().nullable(),
       workspacesOwned: z.array(z.string()),
       problem: z.string().nullable(),
+      /** When it answered last, to the minute; null: not known. */
+      answeredAtMs: z.int().nullable(),
+      /** What it says of itself; null: it did not answer, or nobody can call it. */
+      state: hostStateSchema.nullable(),
     }),
   ),
 })
@@ -282,6 +292,11 @@ export const hostOutputSchema = z.object({
   ...schema,
   result: z.enum(["done", "nothing_to_do"]),
   host: z.object({ name: nameSchema, root: z.string().nullable() }),
+  /** `add ssh`: the agents there, and those that were to be installed. */
+  agents: z.array(agentStateSchema).optional(),
+  installed: z.array(installedAgentSchema).optional(),
+  /** `remove`: what could not be taken away there. */
+  left: z.array(z.string()).optional(),
 })
 /** `hosts revoke`, typed on the host */
 export const revokeOutputSchema = z.object({

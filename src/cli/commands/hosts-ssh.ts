@@ -12,6 +12,7 @@ import { connect } from "../connect.ts"
 import { answer, type Context } from "../context.ts"
 import { EXIT_DONE } from "../exit.ts"
 import { oneLine } from "../render.ts"
+import { agentsText } from "../render-hosts.ts"
 import { parsedName } from "./hosts.ts"
 
 type HostOutput = z.infer<typeof hostOutputSchema>
@@ -37,8 +38,16 @@ export async function addSshHost(
   // Passwords, new host keys and security keys are between the person and ssh; afterwards nobody is asked anything.
   if (context.canAsk) await connectByHand(context, destination)
   const host = await user.addSshHost(request, sayNotices(context))
-  const output: HostOutput = { schema: OUTPUT_SCHEMA, result: "done", host: { name: host.name, root: host.root } }
-  answer(context, output, () => `${host.name} is ready. Try: decamp push --migrate`)
+  const { state, installed } = host
+  const agents = state?.agents ?? []
+  const named = { name: host.name, root: host.root }
+  const output: HostOutput = { schema: OUTPUT_SCHEMA, result: "done", host: named, agents, installed }
+  const addAgain = `decamp hosts add ssh ${host.name} ${destination}`
+  answer(context, output, () =>
+    [agentsText(host.name, addAgain, { agents, installed }), `${host.name} is ready. Try: decamp push --migrate`]
+      .filter((text) => text !== "")
+      .join("\n"),
+  )
   return EXIT_DONE
 }
 

@@ -4,7 +4,7 @@ import type { z } from "zod"
 import { AppError } from "../../protocol/errors.ts"
 import type { HostInfo } from "../../protocol/gateway-api.ts"
 import { nameSchema } from "../../protocol/ids.ts"
-import type { hostOutputSchema, hostsOutputSchema } from "../../protocol/output.ts"
+import { hostsOutputSchema, type hostOutputSchema } from "../../protocol/output.ts"
 import { SSH_WORK } from "../../protocol/ssh-host.ts"
 import { OUTPUT_SCHEMA } from "../../protocol/version.ts"
 import { connect } from "../connect.ts"
@@ -13,29 +13,18 @@ import { EXIT_DONE } from "../exit.ts"
 import { runInForeground } from "../../lib/foreground.ts"
 import { oneLine } from "../render.ts"
 import { isOnTerminal, remoteCommand } from "../remote-command.ts"
-import { hostsText } from "../render-lists.ts"
+import { hostsText } from "../render-hosts.ts"
 
-type HostsOutput = z.infer<typeof hostsOutputSchema>
 type HostOutput = z.infer<typeof hostOutputSchema>
 
 export async function listHosts(context: Context): Promise<number> {
   const { user, hello } = await connect(context)
-  const hosts = (await user.hosts()).map(({ id, name, kind, root, reachable, version, workspacesOwned, problem }) => {
-    const isHere = id === hello.hostId
-    return {
-      id,
-      name,
-      kind,
-      isHere,
-      root,
-      reachable: reachable || isHere,
-      version: isHere ? hello.version : version,
-      workspacesOwned,
-      problem,
-    }
+  const hosts = (await user.lookAtHosts()).map((host) => {
+    const isHere = host.id === hello.hostId
+    return isHere ? { ...host, isHere, reachable: true, version: hello.version } : { ...host, isHere }
   })
-  const output: HostsOutput = { schema: OUTPUT_SCHEMA, hosts }
-  answer(context, output, () => hostsText(output))
+  const output = hostsOutputSchema.parse({ schema: OUTPUT_SCHEMA, hosts })
+  answer(context, output, () => hostsText(output, Date.now()))
   return EXIT_DONE
 }
 
@@ -59,9 +48,10 @@ export async function removeHost(
 ): Promise<number> {
   const { user } = await connect(context)
   const known = (await user.hosts()).find((host) => host.name === name)
-  for (const line of await user.removeHost(parsedName(name), { forget })) context.say(`  ${oneLine(line)}\n`)
+  const left = [...(await user.removeHost(parsedName(name), { forget }))]
+  for (const line of left) context.say(`  ${oneLine(line)}\n`)
   const root = known?.root ?? null
-  const output: HostOutput = { schema: OUTPUT_SCHEMA, result: "done", host: { name, root } }
+  const output: HostOutput = { schema: OUTPUT_SCHEMA, result: "done", host: { name, root }, left }
   answer(context, output, () => `✔ ${name} is removed${known === undefined ? "" : whatStays(known, forget)}`)
   return EXIT_DONE
 }

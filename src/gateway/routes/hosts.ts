@@ -1,4 +1,5 @@
 /** `/user/hosts/*`: the user's hosts. */
+import { AppError } from "../../protocol/errors.ts"
 import {
   addHostRequestSchema,
   addSshHostRequestSchema,
@@ -29,6 +30,7 @@ export function userHostRoutes(services: Services): readonly Route<User>[] {
       }),
     },
     { method: "GET", path: "/hosts", answer: async ({ who }) => ({ hosts: await hosts.infos(who.tenant) }) },
+    { method: "GET", path: "/hosts/look", answer: async ({ who }) => ({ hosts: await hosts.looks(who.tenant) }) },
     {
       method: "POST",
       path: "/hosts/register",
@@ -77,13 +79,17 @@ function sshHostRoutes(services: Services): readonly Route<User>[] {
     {
       method: "POST",
       path: "/hosts/ssh",
-      async stream({ who, json }, listener) {
+      async stream({ who, json }, listener, signal) {
         const request = await json(addSshHostRequestSchema)
         const added = await services.hosts.addSsh(who.tenant, request, listener)
         const reached = await services.hosts.reach(added)
         if (request.adopt) await adoptClaims(services, who.tenant, reached, listener)
-        if (request.installAgents) await reached.client.installAgents({ agents: [] }, listener)
-        return await services.hosts.info(who.tenant, added.name)
+        const { agents: installed } = request.installAgents
+          ? await reached.client.installAgents({ agents: [] }, listener, signal)
+          : { agents: [] }
+        const look = (await services.hosts.looks(who.tenant, added.name))[0]
+        if (look === undefined) throw new AppError("unknown_host", `${added.name} was removed meanwhile`)
+        return { ...look, installed }
       },
     },
     {

@@ -18,6 +18,8 @@ export interface HostTable extends Owned {
   token_hash: string | null
   /** The failure of the last try to reach it. */
   problem: string | null
+  /** When it answered last, to the minute; null: not since that is recorded. */
+  answered_at_ms: number | null
   /** 1: removed by the user. The row stays for the names in old records. */
   removed: number
   created_at_ms: number
@@ -117,6 +119,11 @@ export const MIGRATIONS: Record<string, Migration> = {
   "0001-first": { up: first },
   "0002-history": { up: history },
   "0003-behind": { up: behind },
+  "0004-answered": { up: answered },
+}
+
+async function answered(db: Kysely<unknown>): Promise<void> {
+  await db.schema.alterTable("hosts").addColumn("answered_at_ms", "bigint").execute()
 }
 
 async function behind(db: Kysely<unknown>): Promise<void> {
