@@ -49,7 +49,7 @@ export function newProgress(context: Context, isEmbedded: boolean): Progress {
         return
       case "state":
         if (state === event.state) return
-        for (const line of stateLines(event.state, state === null, isEmbedded)) screen.line(line)
+        screen.line(stateLine(event.state, isEmbedded))
         state = event.state
         if (state === "live" && stoppedAtMs !== null) stoppedMs ??= Date.now() - stoppedAtMs
         return
@@ -87,11 +87,9 @@ export function newProgress(context: Context, isEmbedded: boolean): Progress {
   }
 }
 
-function stateLines(state: string, isFirst: boolean, isEmbedded: boolean): string[] {
+function stateLine(state: string, isEmbedded: boolean): string {
   const line = `✔ ${state} at ${timeText(Date.now(), Date.now())}`
-  if (isFirst && isEmbedded) return ["  keep the lid open until this ends: the gateway runs on this machine", line]
-  if (state === "sealed" && !isEmbedded) return [`${line}; you may close the lid`]
-  return [line]
+  return state === "sealed" && !isEmbedded ? `${line}; you may close the lid` : line
 }
 
 /** One line that is painted over, above it those that stay. Silent when nobody watches. */

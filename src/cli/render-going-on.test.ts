@@ -107,12 +107,12 @@ test("a prompt is trimmed, and an empty or endless one is a usage error", () => 
 })
 
 test("the sentence about a move names both ends", () => {
-  const owner = { host: "box", directory: "/work/shop" }
+  const owner = { host: "box", directory: "/work/shop", kind: "ssh" as const }
   const from = { host: "laptop", directory: "/home/u/shop" }
   expect(moveNote({ from, owner, directory: "/home/u/shop" })).toBe(
     "This workspace was moved from laptop:/home/u/shop to box:/work/shop; use paths below /work/shop.",
   )
-  expect(moveNote({ owner: { host: "box", directory: null }, directory: "/d" })).toBe(
+  expect(moveNote({ owner: { host: "box", directory: null, kind: "local" }, directory: "/d" })).toBe(
     "This workspace was moved to box:/d; use paths below /d.",
   )
 })

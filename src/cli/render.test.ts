@@ -28,7 +28,7 @@ const moved = moveOutputSchema.parse({
   workspace: WORKSPACE,
   checkpoint: CHECKPOINT,
   epoch: 4,
-  owner: { host: "box", directory: "/srv/shop" },
+  owner: { host: "box", directory: "/srv/shop", kind: "ssh" },
   directory: "/home/anna/shop",
   handoff: { id: HANDOFF, state: "live" },
   bytesSent: 62_000,
@@ -51,11 +51,18 @@ test("a finished push names the new owner, what failed by id, and how to bring i
       "  opencode  Bad [31m one           failed  ses_2 · broken record",
       "will not travel: .env (secret)",
       "  contents rest unencrypted in the store",
-      "✔ box owns shop now (epoch 4). You can close the laptop. Bring it back with: decamp pull --migrate",
+      "✔ box owns shop now (epoch 4). You may close the lid. Bring it back with: decamp pull --migrate",
       "  62 KB sent, 0 B received",
       "  the agents were stopped for 840 ms",
     ].join("\n"),
   )
+})
+
+test("a host of this machine sleeps with it: nothing is said of the lid", () => {
+  const near = { ...moved, owner: { ...moved.owner, kind: "local" as const } }
+  const words = { hostName: "laptop", isLeftSaid: false, hasSaid: () => false }
+  expect(moveText(near, { ...words, isEmbedded: true })).not.toContain("lid")
+  expect(moveText(near, { ...words, isEmbedded: false })).toContain("You may close the lid")
 })
 
 test("a finished pull says that it is here, and nothing of the lid", () => {

@@ -100,9 +100,10 @@ function resultLines(output: MoveOutput, { isEmbedded, hostName }: MoveWords): s
   if (owner.host === hostName) {
     return [`✔ ${owner.host} owns ${workspace.name} now (epoch ${epoch}), in ${output.directory} · ${sizes}`, ...pause]
   }
-  const lid = isEmbedded ? "You can close the laptop." : "You may close the lid."
+  // A host of this machine sleeps with it.
+  const lid = owner.kind === "local" && isEmbedded ? "" : " You may close the lid."
   return [
-    `✔ ${owner.host} owns ${workspace.name} now (epoch ${epoch}). ${lid} Bring it back with: decamp pull --migrate`,
+    `✔ ${owner.host} owns ${workspace.name} now (epoch ${epoch}).${lid} Bring it back with: decamp pull --migrate`,
     `  ${sizes}`,
     ...pause,
   ]

@@ -41,6 +41,7 @@ export async function workspaceViews(
   const heads = seen.map(({ workspace }) => workspace.headCheckpoint).filter((id) => id !== null)
   const { checkpoints, places } = await details(db, tenant, workspaces, heads)
   const names = new Map(hosts.map((host) => [host.host, host.name]))
+  const kinds = new Map(hosts.map((host) => [host.host, host.kind]))
   return seen.map(({ record, workspace }) => {
     const handoff = shownHandoff(record)
     const place = places.find((each) => each.workspace === workspace.id && each.host === workspace.ownerHost)
@@ -48,6 +49,7 @@ export async function workspaceViews(
     return {
       workspace,
       ownerName: names.get(workspace.ownerHost) ?? workspace.ownerHost,
+      ownerKind: kinds.get(workspace.ownerHost) ?? "laptop",
       handoff: handoff === null ? null : visibleRow(handoff),
       sourceName: handoff === null ? null : (names.get(handoff.source) ?? handoff.source),
       targetName: handoff === null ? null : (names.get(handoff.target) ?? handoff.target),

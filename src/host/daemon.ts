@@ -15,6 +15,8 @@ export interface Daemon {
   readonly gateway: HostApi
   /** The gateway as the user sees it; null on a host that is not the user's own. */
   readonly user: UserApi | null
+  /** The gateway runs in this process: a hand-off to another machine needs this one until it is over. */
+  readonly carriesGateway: boolean
   /** What the hand-off core must know of this host. */
   readonly facts: HostFacts
   readonly stateFolder: string

@@ -112,7 +112,7 @@ export function moveOutput(moved: Moved, tally: Tally): MoveOutput {
     workspace: { id: workspace.id, name: workspace.name },
     checkpoint: checkpoint === null ? null : { id: checkpoint.id, kind: checkpoint.kind },
     epoch: workspace.epoch,
-    owner: { host: moved.view.ownerName, directory: moved.view.ownerDirectory },
+    owner: { host: moved.view.ownerName, directory: moved.view.ownerDirectory, kind: moved.view.ownerKind },
     directory: moved.directory,
     handoff: moved.handoff === undefined ? null : { id: moved.handoff.id, state: moved.handoff.state },
     bytesSent: tally.bytesSent,

@@ -82,6 +82,9 @@ export async function pushAway(daemon: Daemon, runtime: Runtime, away: Away): Pr
     ),
   )
   tally.notices.push(...(opened.targetPreflight?.notices ?? []))
+  if (daemon.carriesGateway && target.kind !== "local") {
+    steps({ type: "notice", text: "keep the lid open until this ends: the gateway runs on this machine" })
+  }
   steps({ type: "state", handoff: id, state: opened.handoff.state })
   if (view.workspace.headCheckpoint === null) await preCopy(daemon, runtime, away, place, view, opened.handoff)
   const directory = repository.topLevel

@@ -185,6 +185,7 @@ function viewOfNew(daemon: Daemon, place: Place): WorkspaceView {
       behind: null,
     },
     ownerName: daemon.identity.name,
+    ownerKind: "laptop",
     handoff: null,
     sourceName: null,
     targetName: null,

@@ -89,6 +89,7 @@ async function serveLocalHost(root: string, selfArgv: readonly string[]): Promis
     given: { host: config.host, name: config.name },
     gateway: hostApi(fetcher),
     user: null,
+    carriesGateway: false,
     ...(await livingSpace(config, root)),
     selfArgv,
     log,
@@ -159,6 +160,7 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
     given: undefined,
     gateway: hostApi(asHost),
     user,
+    carriesGateway: embedded !== null,
     workFolder: null,
     ownEnvironment: null,
     selfArgv: options.selfArgv,
@@ -257,6 +259,7 @@ interface Parts {
   readonly given: { readonly host: string; readonly name: string } | undefined
   readonly gateway: HostApi
   readonly user: UserApi | null
+  readonly carriesGateway: boolean
   readonly workFolder: string | null
   readonly ownEnvironment: Readonly<Record<string, string>> | null
   readonly selfArgv: readonly string[]
@@ -272,6 +275,7 @@ function assemble(parts: Parts): Daemon & { identity: { name: string } } {
     agents: agentRegistry([opencodeAgent(), claudeAgent(), codexAgent()]),
     gateway: parts.gateway,
     user: parts.user,
+    carriesGateway: parts.carriesGateway,
     facts: { canBeCalled: parts.workFolder !== null, incarnation: identity.incarnation },
     stateFolder: parts.state,
     workFolder: parts.workFolder,

@@ -35,6 +35,7 @@ export async function startBox(name = "box"): Promise<TestBox> {
     agents: agentRegistry([]),
     gateway: hostApi(inProcessFetcher(() => new Response("", { status: 503 }))),
     user: null,
+    carriesGateway: false,
     facts: { canBeCalled: true, incarnation: identity.incarnation },
     stateFolder: state,
     workFolder: join(state, "work"),
