@@ -19,7 +19,7 @@ import {
 import { ownerKey } from "../storage/keys.ts"
 import type { BlobStore } from "../storage/blob-store.ts"
 import { openFilesystemStore } from "../storage/filesystem.ts"
-import { adoptClaims, type AdoptParts } from "./adopt.ts"
+import { adoptClaims, authorityLost, type AdoptParts } from "./adopt.ts"
 import type { Reached } from "./known-hosts.ts"
 import { ownership } from "./ownership.ts"
 import { openGatewayDatabase } from "./store/open.ts"
@@ -252,6 +252,81 @@ describe("a workspace that is known here", () => {
       code: "gateway_behind",
       hint: expect.stringContaining("--adopt"),
     })
+  })
+})
+
+describe("a gateway whose host was given to another one", () => {
+  const reclaimBy = (box: TestBox, epoch: number) =>
+    ({
+      request: "reclaim",
+      id: newHandoffId(),
+      by: { host: newHostId(), incarnation: box.incarnation },
+      epoch,
+      proof: "attested",
+      isConfirmed: true,
+      openedBy: "ada",
+      lost: null,
+      protocol: 1,
+    }) as const
+
+  test("moves none of its workspaces until it adopts it again; with no newer record there, nothing changes by that", async () => {
+    const parts = await gateway()
+    const { box, workspace } = await liveBox()
+    await adoptInto(parts, box)
+    await authorityLost(parts.db, TENANT, newHostId())
+    expect((await rowOf(parts, workspace))?.behind).toBeNull()
+    await authorityLost(parts.db, TENANT, box.host)
+    expect((await rowOf(parts, workspace))?.behind).toEqual({ generation: 3, epoch: 2, host: box.host })
+    await expect(parts.ownership.judge(TENANT, workspace, reclaimBy(box, 2))).rejects.toMatchObject({
+      code: "gateway_behind",
+    })
+    expect((await adoptInto(parts, box)).adoptions).toMatchObject([
+      { result: "already_owner", generation: 2, epoch: 2 },
+    ])
+    expect((await rowOf(parts, workspace))?.behind).toBeNull()
+  })
+
+  test("takes the newer record of the other one with the host", async () => {
+    const [first, second] = [await gateway(), await gateway()]
+    const { box, workspace } = await liveBox()
+    await adoptInto(first, box)
+    await adoptInto(second, box)
+    await authorityLost(first.db, TENANT, box.host)
+    expect(box.store.journal(workspace)).toMatchObject({ seenGeneration: 3, fence: "none" })
+    expect((await adoptInto(first, box)).adoptions).toMatchObject([{ result: "adopted", generation: 4, epoch: 2 }])
+    expect(await rowOf(first, workspace)).toMatchObject({ generation: 4, behind: null, ownerHost: box.host })
+    expect(box.store.journal(workspace)).toMatchObject({ seenGeneration: 4, ownEpoch: 2, fence: "none" })
+  })
+
+  test("a hand-off of its own that is not over there goes on", async () => {
+    const parts = await gateway()
+    const box = await startBox()
+    const workspace = newWorkspaceId()
+    const source = { host: newHostId(), incarnation: newIncarnation() }
+    const row = { id: workspace, name: "shop", epoch: 2, headCheckpoint: null, handoffSeq: 0, generation: 1 }
+    const owner = { ownerHost: source.host, ownerIncarnation: source.incarnation, ownerSinceMs: 1, behind: null }
+    await parts.ownership.create(TENANT, { ...row, ...owner })
+    const id = newHandoffId()
+    const target = { host: box.host, incarnation: box.incarnation }
+    const opening = {
+      request: "open",
+      id,
+      kind: "push",
+      source,
+      target,
+      epoch: 2,
+      openedBy: "ada",
+      protocol: 1,
+    } as const
+    await parts.ownership.judge(TENANT, workspace, opening)
+    const entry = { id, seq: 1, role: "target", epoch: 2, phase: "staged", checkpoint: newCheckpointId() } as const
+    const journal = { ...unknownJournal(workspace), seenEpoch: 2, entries: [{ ...entry, backupRef: "none" }] }
+    box.store.saveJournal(journal)
+    const { adoptions } = await adoptInto(parts, box)
+    expect(adoptions).toMatchObject([{ result: "handoff_open", handoff: id }])
+    expect(adoptions[0]?.reason).toContain("decamp continue")
+    expect(box.store.journal(workspace)).toEqual(journal)
+    expect((await parts.ownership.find(TENANT, id))?.state).toBe("open")
   })
 })
 

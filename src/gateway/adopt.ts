@@ -3,19 +3,28 @@
  * the owner object is in the store, then the row is written, then the host is told. After a crash anywhere the same command ends well.
  */
 import type { StepListener } from "../client/http.ts"
-import { adoptedObject, adoptedRecord, adoptionStamp, compareStamps, isConflict, type Stamp } from "../handoff/adopt.ts"
+import {
+  adoptedObject,
+  adoptedRecord,
+  adoptionStamp,
+  behindOwner,
+  compareStamps,
+  isConflict,
+  type Stamp,
+} from "../handoff/adopt.ts"
 import { isSameObject } from "../handoff/record.ts"
 import type { HostIdentity } from "../handoff/request.ts"
 import { ALL_RULES } from "../handoff/rules.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import type { Adoption, Claim } from "../protocol/claims.ts"
 import type { WorkspaceRow } from "../protocol/handoff.ts"
-import type { TenantId } from "../protocol/ids.ts"
+import type { HostId, TenantId } from "../protocol/ids.ts"
 import type { BlobStore } from "../storage/blob-store.ts"
 import { freeName, rowsOf, type Reached } from "./known-hosts.ts"
 import { writeOwnerObject, type Ownership } from "./ownership.ts"
 import { refusalError } from "./refusals.ts"
 import { insertRecord, savePlace } from "./store/records.ts"
+import { workspaceOf } from "./store/rows.ts"
 import type { GatewayDatabase } from "./store/schema.ts"
 
 export interface AdoptParts {
@@ -49,6 +58,32 @@ export async function adoptClaims(
 
 const WARNED: ReadonlySet<Adoption["result"]> = new Set(["handoff_open", "behind", "failed"])
 
+/**
+ * Another gateway has this host now. Of the workspaces that it owns there may be a newer record: until it is adopted here again, nothing
+ * moves them, so that a laptop that was away takes nothing from the one that went on.
+ */
+export async function authorityLost(db: GatewayDatabase, tenant: TenantId, host: HostId): Promise<void> {
+  const rows = await db
+    .selectFrom("workspaces")
+    .selectAll()
+    .where("tenant", "=", tenant)
+    .where("owner_host", "=", host)
+    .where("behind_host", "is", null)
+    .execute()
+  for (const workspace of rows.map(workspaceOf)) {
+    const behind = behindOwner(workspace)
+    await db
+      .updateTable("workspaces")
+      .set({ behind_generation: behind.generation, behind_epoch: behind.epoch, behind_host: behind.host })
+      .where("tenant", "=", tenant)
+      .where("id", "=", workspace.id)
+      // Whoever adopted it meanwhile knows better.
+      .where("generation", "=", workspace.generation)
+      .where("epoch", "=", workspace.epoch)
+      .execute()
+  }
+}
+
 async function adoptOne(parts: AdoptParts, tenant: TenantId, reached: Reached, claim: Claim): Promise<Adoption> {
   const nothing = {
     workspace: claim.workspace,
@@ -62,7 +97,9 @@ async function adoptOne(parts: AdoptParts, tenant: TenantId, reached: Reached, c
     reason: null,
   }
   try {
-    const before = (await parts.ownership.load(tenant, claim.workspace))?.workspace ?? null
+    const record = await parts.ownership.load(tenant, claim.workspace)
+    const before = record?.workspace ?? null
+    const isOurs = claim.open.some(({ id }) => record?.handoffs.some((row) => row.id === id))
     if (before !== null && isConflict(before, claim, reached.host, ALL_RULES)) {
       const owner = await nameOf(parts, tenant, before)
       return { ...nothing, name: before.name, owner, result: "failed", reason: conflictWords(before, owner, reached) }
@@ -70,14 +107,14 @@ async function adoptOne(parts: AdoptParts, tenant: TenantId, reached: Reached, c
     const after = await take(parts, tenant, reached.host, before, claim)
     if (after === null) {
       if (claim.open.length === 0) return { ...nothing, result: "copy" }
-      return { ...nothing, result: "handoff_open", reason: openWords(claim) }
+      return { ...nothing, result: "handoff_open", reason: openWords(claim, isOurs) }
     }
     const isOwner = after.ownerHost === reached.host.host && after.ownerIncarnation === reached.host.incarnation
     const { name, epoch, generation } = after
     const owner = await nameOf(parts, tenant, after)
     const known = { ...nothing, name, owner, epoch, generation }
     if (after.behind !== null) return { ...known, result: "behind", reason: behindWords(after.behind) }
-    if (claim.open.length > 0) return { ...known, result: "handoff_open", reason: openWords(claim) }
+    if (claim.open.length > 0) return { ...known, result: "handoff_open", reason: openWords(claim, isOurs) }
     await tell(reached, after, isOwner)
     if (!isOwner) return { ...known, result: claim.isLive ? "not_owner" : "copy" }
     const { directory, sessionCount } = claim
@@ -155,12 +192,13 @@ async function nameOf({ db }: AdoptParts, tenant: TenantId, { ownerHost }: Works
   return (await rowsOf(db, tenant, ownerHost))[0]?.name ?? ownerHost
 }
 
-function openWords({ open, isLive }: Claim): string {
+function openWords({ open, isLive }: Claim, isOurs: boolean): string {
   const [first] = open
   if (first === undefined) return ""
   const part = first.role === "source" ? "leaves it" : "receives it"
   const state = isLive ? "" : ", and it accepts no prompts there until that is over"
-  return `hand-off ${first.id} is not over: this host ${part} (${first.phase})${state}; its own gateway must continue or abandon it`
+  const next = isOurs ? "decamp continue goes on with it" : "only the gateway that began it can continue or abandon it"
+  return `hand-off ${first.id} is not over: this host ${part} (${first.phase})${state}; ${next}`
 }
 
 function conflictWords({ epoch, generation, ownerSinceMs }: WorkspaceRow, owner: string, { host }: Reached): string {

@@ -45,7 +45,8 @@ export function adoptionStamp(known: WorkspaceRow | null, claim: Claim, by: Host
   const generation = Math.max(known.generation, known.behind?.generation ?? 0, claim.generation) + 1
   if (isHost(by, known.ownerHost, known.ownerIncarnation, rules)) {
     const isCurrent = order === 0 || (order < 0 && epoch <= known.epoch)
-    return isCurrent && known.behind === null ? null : { generation, epoch: Math.max(known.epoch, epoch) }
+    const isSeenNewer = known.behind !== null && known.behind.host !== by.host
+    return isCurrent && !isSeenNewer ? null : { generation, epoch: Math.max(known.epoch, epoch) }
   }
   return order > 0 ? { generation, epoch: Math.max(known.epoch + 1, epoch) } : null
 }
@@ -109,11 +110,23 @@ export function adopt(judging: Judging, request: AdoptRequest): Decision {
   return accepted(adopted(judging, stamp, by, handoffSeq), null)
 }
 
-/** A host that isn't owner can't be believed to know who is, but that there is a newer record it does know. */
+/**
+ * A host that isn't owner can't be believed to know who is, but that there is a newer record it does know. When it was the one of which
+ * that was believed, and it has heard of none, it is believed no more.
+ */
 function behindOf(workspace: WorkspaceRow, claim: Claim, by: HostIdentity): WorkspaceRow["behind"] {
   const seen = { generation: claim.generation, epoch: claim.seenEpoch }
-  if (claim.isLive || compareStamps(seen, workspace.behind ?? workspace) <= 0) return workspace.behind
+  const others = workspace.behind?.host === by.host ? null : workspace.behind
+  if (claim.isLive || compareStamps(seen, others ?? workspace) <= 0) return others
   return { ...seen, host: by.host }
+}
+
+/**
+ * What is believed of a workspace whose owner has been given to another gateway: that one has adopted it, or will.
+ */
+export function behindOwner(workspace: WorkspaceRow): NonNullable<WorkspaceRow["behind"]> {
+  const { generation, epoch, ownerHost: host } = workspace
+  return { generation: generation + 1, epoch, host }
 }
 
 function adopted(judging: Judging, stamp: Stamp, by: HostIdentity, handoffSeq: number): GatewayRecord {

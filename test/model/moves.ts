@@ -1,4 +1,5 @@
 /** Every move that is possible in a state, and the invariants that a state alone can show to be broken. */
+import { behindOwner } from "../../src/handoff/adopt.ts"
 import { onEvent } from "../../src/handoff/host-events.ts"
 import { blocking, visibleWorkspace } from "../../src/handoff/record.ts"
 import type { Request } from "../../src/handoff/request.ts"
@@ -13,6 +14,7 @@ import {
   recordAt,
   recordFor,
   type State,
+  withRecord,
 } from "./state.ts"
 import {
   apply,
@@ -113,6 +115,14 @@ function adoptMoves(world: World, state: State, host: ModelHost): Move[] {
   }
   if (state.ghost.adopts > 0 && host.queue.length === 0 && host.events.length === 0) {
     moves.push(plain(`${host.name} is asked what it claims`, askClaim(world, state, host)))
+  }
+  for (const gateway of GATEWAYS) {
+    const record = recordAt(state, gateway)
+    const isOwner = record?.workspace.ownerIncarnation === identityOf(host).incarnation
+    if (record === null || host.gateway === gateway || !isOwner || record.workspace.behind !== null) continue
+    const workspace = { ...record.workspace, behind: behindOwner(record.workspace) }
+    const learned = withNews(world, withRecord(state, gateway, { ...record, workspace }))
+    moves.push(plain(`gateway ${gateway} learns that ${host.name} is another one's`, learned))
   }
   return moves
 }
