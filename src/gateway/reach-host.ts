@@ -6,6 +6,7 @@ import { AppError, toAppError } from "../protocol/errors.ts"
 import type { HostInfo } from "../protocol/gateway-api.ts"
 import type { Incarnation, TenantId } from "../protocol/ids.ts"
 import { PROTOCOL_VERSION } from "../protocol/version.ts"
+import { authorityLost } from "./adopt.ts"
 import {
   notCallable,
   placeOf,
@@ -35,6 +36,7 @@ export async function reach(parts: HostParts, host: KnownHost): Promise<Reached>
     return { host: { ...host, ...news, answeredAtMs }, client, hello }
   } catch (error) {
     const failure = overLine(host, error)
+    if (failure.code === "other_gateway") await authorityLost(parts.db, host.tenant, host.host)
     if (failure.message !== host.problem) {
       await own(parts.db.updateTable("hosts").set({ problem: failure.message })).execute()
     }
@@ -124,6 +126,8 @@ export function infoOf(host: KnownHost, reached: Reached | AppError | null, owne
     version: now.version,
     workspacesOwned: ownedBy(host),
     problem: reached instanceof AppError ? reached.message : null,
+    problemCode: reached instanceof AppError ? reached.code : null,
+    hint: reached instanceof AppError ? (reached.hint ?? null) : null,
   }
 }
 
