@@ -18,7 +18,7 @@ export function binaryFinder(name: string): (env: AgentEnvironment) => Promise<F
     if (path === null) return null
     const real = await realpath(path)
     const facts = await stat(real)
-    // npm gives every file of every version the same time of change, and a launcher keeps its size.
+    // Two versions of a launcher may have one size and, unpacked with the times of their archives, one time of change.
     const key = [path, real, facts.mtimeMs, facts.ctimeMs, facts.size].join("\n")
     const known = versions.get(key)
     if (known !== undefined) return { path, version: known }

@@ -45,7 +45,7 @@ function runningText({ workspaces }: HostState): string {
   return words.length === 0 ? "" : `running: ${words.join(", ")}`
 }
 
-/** Of a host that was just added: its agents in one line, then what has to be typed before they can be used there. */
+/** Of a host that was just added: its agents in one line, then what has to be typed before they can be used there. What could not be installed was said as it happened. */
 export function agentsText(name: string, addAgain: string, { agents, installed }: AgentsThere): string {
   if (agents.length === 0) return ""
   const first = agents.map((agent) => agentText(agent)).join("   ")
@@ -58,11 +58,8 @@ export function agentsText(name: string, addAgain: string, { agents, installed }
       `  ${agent}: ${what}${command === null ? "" : `: decamp hosts exec ${name} -- ${command.map(shellWord).join(" ")}`}`,
     ]
   })
-  const failed = installed.flatMap(({ agent, version, problem }) =>
-    problem === null ? [] : [`  ${agent} ${version} could not be installed: ${problem}`],
-  )
   const tested = differ && !isAsked ? [`  the tested versions can be had there: ${addAgain} --install-agents`] : []
-  return [`  ${first}`, ...missing, ...failed, ...tested].join("\n")
+  return [`  ${first}`, ...missing, ...tested].join("\n")
 }
 
 interface AgentsThere {

@@ -13,7 +13,7 @@ export interface NpmInstall {
 /** `-g` below a prefix makes `bin/<program>` and `lib/node_modules`; the user's registry, proxy and certificates are npm's own affair. */
 export function npmInstallArgv(program: string, { prefix, cache, npm, what }: NpmInstall): [string, ...string[]] {
   const quiet = ["--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"]
-  const impatient = ["--fetch-retries=1", "--fetch-retry-maxtimeout=10000", "--fetch-timeout=60000"]
+  const impatient = ["--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-timeout=60000"]
   // npm 11.19 announces that scripts of packages will have to be allowed by name; older ones don't know the option.
   const scripts = `--allow-scripts=${npm}`
   return [program, "install", "-g", "--prefix", prefix, "--cache", cache, ...quiet, ...impatient, scripts, what]
