@@ -44,6 +44,7 @@ const host = {
   version: "0.1.0",
   workspacesOwned: ["shop", "site"],
   problem: null,
+  hint: null,
   answeredAtMs: AT,
   state,
 }
@@ -59,10 +60,10 @@ test("a host is shown with its version, load, free disk, workspaces and running 
 })
 
 test("a host that does not answer is shown with when it did last and why it does not", () => {
-  const away = { ...host, reachable: false, state: null, problem: "box can't be reached: Connection refused" }
+  const away = { ...host, reachable: false, state: null, problem: "box can't be reached", hint: "try: ssh anna@box" }
   const text = shown(away)
   expect(text).toContain("does not answer, last heard of 14:02")
-  expect(text).toEndWith("box can't be reached: Connection refused")
+  expect(text).toEndWith("box can't be reached (try: ssh anna@box)")
   expect(shown({ ...away, answeredAtMs: null })).toContain("does not answer  anna@box")
   // Nobody can call a laptop: that it does not answer says nothing.
   expect(shown({ ...away, kind: "laptop", problem: null })).not.toContain("does not answer")

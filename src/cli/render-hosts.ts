@@ -15,9 +15,13 @@ export function hostsText({ hosts }: z.infer<typeof hostsOutputSchema>, nowMs: n
     host.state === null ? "" : machineText(host.state),
     host.workspacesOwned.length === 0 ? "" : `owns ${host.workspacesOwned.join(", ")}`,
     host.state === null ? "" : runningText(host.state),
-    host.problem ?? "",
+    problemText(host),
   ])
   return table(rows, "").join("\n")
+}
+
+function problemText({ problem, hint }: Host): string {
+  return problem === null ? "" : hint === null ? problem : `${problem} (${hint})`
 }
 
 function answerText({ kind, reachable, version, answeredAtMs }: Host, nowMs: number): string {

@@ -115,6 +115,7 @@ export async function shownHosts(
 /** @param reached null: nobody can call it */
 export function infoOf(host: KnownHost, reached: Reached | AppError | null, ownedBy: OwnedBy): HostInfo {
   const now = reached === null || reached instanceof AppError ? host : reached.host
+  const failure = reached instanceof AppError ? reached : null
   return {
     id: host.host,
     name: host.name,
@@ -122,10 +123,12 @@ export function infoOf(host: KnownHost, reached: Reached | AppError | null, owne
     incarnation: now.incarnation,
     root: host.root,
     // Whether a laptop is awake isn't known: nobody can call it.
-    reachable: reached !== null && !(reached instanceof AppError),
+    reachable: reached !== null && failure === null,
     version: now.version,
     workspacesOwned: ownedBy(host),
-    problem: reached instanceof AppError ? reached.message : null,
+    problem: failure?.message ?? null,
+    code: failure?.code ?? null,
+    hint: failure?.hint ?? null,
     problemCode: reached instanceof AppError ? reached.code : null,
     hint: reached instanceof AppError ? (reached.hint ?? null) : null,
   }

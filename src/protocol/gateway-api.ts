@@ -62,8 +62,10 @@ export const hostInfoSchema = z.object({
   reachable: z.boolean(),
   version: z.string().nullable(),
   workspacesOwned: z.array(z.string()),
-  /** The failure of the last try to reach it, in words. */
+  /** The failure of the last try to reach it, in words; its code, and what to do about it. */
   problem: z.string().nullable(),
+  problemCode: z.enum(ERROR_CODES).nullable(),
+  hint: z.string().nullable(),
 })
 export type HostInfo = z.infer<typeof hostInfoSchema>
 

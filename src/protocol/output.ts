@@ -281,6 +281,7 @@ export const hostsOutputSchema = z.object({
       version: z.string().nullable(),
       workspacesOwned: z.array(z.string()),
       problem: z.string().nullable(),
+      hint: z.string().nullable(),
       /** When it answered last, to the minute; null: not known. */
       answeredAtMs: z.int().nullable(),
       /** What it says of itself; null: it did not answer, or nobody can call it. */
