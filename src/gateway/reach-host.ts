@@ -127,10 +127,8 @@ export function infoOf(host: KnownHost, reached: Reached | AppError | null, owne
     version: now.version,
     workspacesOwned: ownedBy(host),
     problem: failure?.message ?? null,
-    code: failure?.code ?? null,
+    problemCode: failure?.code ?? null,
     hint: failure?.hint ?? null,
-    problemCode: reached instanceof AppError ? reached.code : null,
-    hint: reached instanceof AppError ? (reached.hint ?? null) : null,
   }
 }
 
