@@ -38,7 +38,10 @@ export async function openHandoff(
   }
   // What is refused anyway is refused before anybody waits for turns to end; a repeat gets its row.
   const foreseen = await ownership.ask(tenant, request.workspace, asked)
-  if (foreseen.kind === "refused") throw await named(services, tenant, refusalError(foreseen))
+  if (foreseen.kind === "refused") {
+    if (foreseen.code === "gateway_behind") await sayWhose(services, source)
+    throw await named(services, tenant, refusalError(foreseen))
+  }
   if (foreseen.kind === "repeat" && foreseen.answer.handoff !== null) {
     const { handoff, workspace } = foreseen.answer
     return { handoff, workspace, notices: [], sourcePreflight: null, targetPreflight: null }
@@ -69,6 +72,14 @@ async function hostOf({ hosts }: Services, tenant: TenantId, id: HostId): Promis
   const host = await hosts.find(tenant, id)
   if (host !== null && !host.isRemoved) return host
   throw new AppError("unknown_host", `host ${id} isn't known here`, { hint: "decamp hosts lists them" })
+}
+
+/** A host that was given to another gateway says to which, and that is what a person must know. @throws {AppError} other_gateway */
+async function sayWhose({ hosts }: Services, owner: KnownHost): Promise<void> {
+  if (owner.root === null) return
+  await hosts.reach(owner).catch((error: unknown) => {
+    if (toAppError(error).code === "other_gateway") throw error
+  })
 }
 
 interface Asked {
