@@ -31,14 +31,22 @@ const UNREACHABLE = new Set([
   "FETCH_ERROR",
 ])
 
+const UNTRUSTED = /CERT|SIGNATURE/
+
 /** What npm printed as it failed, in one line. */
 export function npmFailure(what: string, stderr: string): AppError {
   const lines = stderr.split("\n").flatMap((line) => /^npm (?:error|ERR!) (.+)$/.exec(line.trim())?.[1] ?? [])
   const [, code = ""] = /^code (\S+)$/.exec(lines.find((line) => line.startsWith("code ")) ?? "") ?? []
   if (code === "E404" || code === "ETARGET") return new AppError("not_found", `the registry of npm has no ${what}`)
   if (UNREACHABLE.has(code)) return new AppError("unreachable", `the registry of npm can't be reached (${code})`)
+  if (UNTRUSTED.test(code)) {
+    return new AppError("unreachable", `the certificate of npm's registry is not trusted there (${code})`, {
+      hint: "NODE_EXTRA_CA_CERTS in the login shell's profile, or cafile in ~/.npmrc",
+    })
+  }
   if (code === "EBADPLATFORM") return new AppError("unsupported_platform", `there is no ${what} for this machine`)
   if (code === "ENOSPC") return new AppError("no_space", "the disk is full")
-  const words = lines.find((line) => !line.startsWith("code ")) ?? stderr.trim().split("\n").at(-1) ?? ""
+  const words =
+    lines.find((line) => !/^(code|errno|syscall|path) /.test(line)) ?? stderr.trim().split("\n").at(-1) ?? ""
   return new AppError("internal", `npm failed${code === "" ? "" : ` (${code})`}: ${words.slice(0, 300)}`)
 }

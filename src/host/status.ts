@@ -20,6 +20,7 @@ import { OUTPUT_SCHEMA } from "../protocol/version.ts"
 import { scopeOf } from "./agents.ts"
 import { scratchOf, type Daemon } from "./daemon.ts"
 import { fencesInForce } from "./fences.ts"
+import { ownerNotices } from "./owner-notices.ts"
 import type { Place } from "./store/host-store.ts"
 import { locate, locateWorkspace, userGateway } from "./workspace.ts"
 
@@ -32,11 +33,11 @@ export async function status(daemon: Daemon, request: WorkspaceRequest): Promise
   const { place, repository, notices } = await locateWorkspace(daemon, request)
   const view = await userGateway(daemon).workspace(place.workspace)
   const next = await situationOf(daemon, view)
-  const facts = await directoryFacts(daemon, repository, place)
+  const [facts, told] = await Promise.all([directoryFacts(daemon, repository, place), ownerNotices(daemon, view)])
   return {
     ...statusOf(daemon, view, next),
     ...facts,
-    notices: [...notices, ...handoffNotices(view, next), ...(facts.notices ?? [])],
+    notices: [...notices, ...handoffNotices(view, next), ...told, ...(facts.notices ?? [])],
   }
 }
 
@@ -46,7 +47,8 @@ async function statusElsewhere(daemon: Daemon, named: string): Promise<StatusOut
   const place = daemon.store.place(view.workspace.id)
   if (place !== null) return await status(daemon, { directory: place.directory, env: place.env, workspace: null })
   const next = await situationOf(daemon, view)
-  return { ...statusOf(daemon, view, next), notices: handoffNotices(view, next) }
+  const notices = [...handoffNotices(view, next), ...(await ownerNotices(daemon, view))]
+  return { ...statusOf(daemon, view, next), notices }
 }
 
 function statusOf(daemon: Daemon, view: WorkspaceView, next: NextStep | null): StatusOutput {
