@@ -55,11 +55,6 @@ export async function startLine(target: number): Promise<Line> {
       socket.setNoDelay(true)
       state.sockets.add(socket)
       socket.on("error", () => {})
-      socket.on("close", () => {
-        state.sockets.delete(socket)
-        const other = socket === near ? far : near
-        if (!state.isFrozen) other.end()
-      })
     }
     carry(state, near, far, "up")
     carry(state, far, near, "down")
@@ -91,30 +86,43 @@ export async function startLine(target: number): Promise<Line> {
   }
 }
 
-/** Piece by piece: the next is read when the one before has left. */
+/** Piece by piece, in their order, and the end of them too: the next is read when the one before has left. */
 function carry(state: State, from: Socket, to: Socket, way: "up" | "down"): void {
-  from.on("data", (piece: Buffer) => {
-    if (state.isFrozen) return
+  // Timers of different fractions of a millisecond overtake each other: each lets the oldest piece arrive.
+  const underWay: (Buffer | null)[] = []
+  const arrive = (): void => {
+    const piece = underWay.shift()
+    if (state.isFrozen || to.destroyed || piece === undefined) return
+    if (piece === null) return void to.end()
+    to.write(piece)
+    state.bytes[way] += piece.byteLength
+    const { watch } = state
+    if (watch?.way !== way || state.bytes[way] < watch.at) return
+    state.watch = null
+    watch.done()
+  }
+  const send = (piece: Buffer | null): number => {
     const { bitsPerSecond, delayMs = 0 } = state.speed
     const now = performance.now()
-    const tookMs = bitsPerSecond === undefined ? 0 : (piece.byteLength * 8000) / bitsPerSecond
+    const tookMs = bitsPerSecond === undefined || piece === null ? 0 : (piece.byteLength * 8000) / bitsPerSecond
     const leavesAt = Math.max(now, state.freeAt[way]) + tookMs
     state.freeAt[way] = leavesAt
-    const arrive = (): void => {
-      if (state.isFrozen || to.destroyed) return
-      to.write(piece)
-      state.bytes[way] += piece.byteLength
-      const { watch } = state
-      if (watch?.way !== way || state.bytes[way] < watch.at) return
-      state.watch = null
-      watch.done()
-    }
     const waitMs = leavesAt - now
-    if (waitMs + delayMs < 0.5) return arrive()
-    setTimeout(arrive, waitMs + delayMs)
+    underWay.push(piece)
+    if (waitMs + delayMs < 0.5) arrive()
+    else setTimeout(arrive, waitMs + delayMs)
+    return waitMs
+  }
+  from.on("data", (piece: Buffer) => {
+    if (state.isFrozen) return
+    const waitMs = send(piece)
     // As much as a router would queue, no more.
     if (waitMs < 20) return
     from.pause()
     setTimeout(() => from.resume(), waitMs - 10)
+  })
+  from.on("close", () => {
+    state.sockets.delete(from)
+    if (!state.isFrozen) send(null)
   })
 }
