@@ -126,6 +126,8 @@ function onHeardEpoch(journal: HostJournal, event: EventOf<"heard-epoch">, facts
   const isNewGeneration = generation > seenGeneration
   const isNamed = event.owner === facts.incarnation
   if (rules.adoptedGoesOn && isNewGeneration && isNamed && isLiveOwner(journal)) return onAdopted(journal, event, rules)
+  // A generation begins with a live owner. This one has given the workspace away since it made its claim: that record is no news.
+  if (rules.adoptedIsLive && isNewGeneration && isNamed && !isLiveOwner(journal)) return unchanged(journal)
   const heard: HostJournal = { ...journal, seenEpoch: epoch, seenGeneration: generation }
   const isReplaced = rules.generationFences && isNewGeneration && !isNamed
   if (!isLiveOwner(journal) || (!isReplaced && epoch <= (journal.ownEpoch ?? 0))) return { journal: heard, effects: [] }

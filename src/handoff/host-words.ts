@@ -87,8 +87,9 @@ export function mayStage(journal: HostJournal, word: StageWord, rules: Rules): b
   return !isLiveOwner(journal) && !isOlder(journal, word.generation, word.epoch) && isNewest
 }
 
+/** Two gateways count alike: the number of a word may be that of another one's hand-off, which is not closed by it. */
 function olderUnsettled(journal: HostJournal, word: Word): JournalEntry | null {
-  return journal.entries.find((entry) => entry.seq < word.seq && isUnsettled(entry)) ?? null
+  return journal.entries.find((entry) => entry.seq <= word.seq && entry.id !== word.id && isUnsettled(entry)) ?? null
 }
 
 function resolveFirst(journal: HostJournal, older: JournalEntry): Step {

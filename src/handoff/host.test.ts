@@ -267,6 +267,13 @@ describe("undo", () => {
     expect(names(step)).toEqual(["resolve_first", "ask"])
   })
 
+  test("a hand-off of another gateway that has the same number is not closed by a word", () => {
+    const journal = { ...owner, fence: otherId, entries: [entry("source", "captured", { id: otherId })] }
+    const step = onWord(journal, abandoned, server)
+    expect(names(step)).toEqual(["resolve_first", "ask"])
+    expect(step.journal).toBe(journal)
+  })
+
   test("breaking off goes through the gateway: the fence stays", () => {
     const step = onEvent(source("fenced"), { event: "cancelled", id }, laptop)
     expect(step.journal.fence).toBe(id)
@@ -323,8 +330,8 @@ describe("news of the gateway", () => {
   test("being named lifts no fence and settles no hand-off", () => {
     for (const journal of [source("captured"), { ...owner, fence: "not-owner" } as const, target("staged")]) {
       const step = onEvent(journal, heard(3, 2, to), laptop)
-      expect(step.journal).toEqual({ ...journal, seenEpoch: 3, seenGeneration: 2 })
-      expect(step.effects).toEqual([])
+      // It gave the workspace away after the claim by which it is named: nothing of that record is believed.
+      expect(step).toEqual({ journal, effects: [] })
     }
   })
 

@@ -24,6 +24,7 @@ export const BASE: Configuration = {
   mayRemake: false,
   cancels: 0,
   adopts: 0,
+  isClaimFresh: false,
   secondHosts: [],
   judgesProgress: true,
   judges: ["I1", "I2", "I4", "I5", "I6", "I7", "I8"],

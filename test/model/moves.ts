@@ -18,7 +18,7 @@ import {
 } from "./state.ts"
 import {
   apply,
-  askClaim,
+  claimOf,
   crash,
   deliverToGateway,
   deliverToHost,
@@ -114,7 +114,7 @@ function adoptMoves(world: World, state: State, host: ModelHost): Move[] {
     moves.push(plain(`${other} gateway takes ${host.name} over`, takeOver(world, state, host)))
   }
   if (state.ghost.adopts > 0 && host.queue.length === 0 && host.events.length === 0) {
-    moves.push(plain(`${host.name} is asked what it claims`, askClaim(world, state, host)))
+    moves.push(claimMove(world, state, host))
   }
   for (const gateway of GATEWAYS) {
     const record = recordAt(state, gateway)
@@ -122,9 +122,19 @@ function adoptMoves(world: World, state: State, host: ModelHost): Move[] {
     if (record === null || host.gateway === gateway || !isOwner || record.workspace.behind !== null) continue
     const workspace = { ...record.workspace, behind: behindOwner(record.workspace) }
     const learned = withNews(world, withRecord(state, gateway, { ...record, workspace }))
-    moves.push(plain(`gateway ${gateway} learns that ${host.name} is another one's`, learned))
+    moves.push(fault(`gateway ${gateway} learns that ${host.name} is another one's`, learned))
   }
   return moves
+}
+
+/** A claim is acted on whenever it comes, or, in worlds that are walked for long, at once: old ones would bury everything else. */
+function claimMove(world: World, state: State, host: ModelHost): Move {
+  const request = claimOf(host)
+  const at = host.gateway
+  const label = `${host.name} is asked what it claims`
+  if (world.configuration.isClaimFresh) return { label, isFault: false, ...deliverToGateway(world, state, request, at) }
+  const messages = world.messages.add(state.messages, { to: "gateway", at, request })
+  return plain(label, messages === state.messages ? state : { ...state, messages })
 }
 
 /** A failed marker is healed by a restart, which is a fault of its own. */
@@ -162,6 +172,8 @@ function userMoves(world: World, state: State, host: ModelHost): Move[] {
 
 function cancelMoves(world: World, state: State, host: ModelHost): Move[] {
   if (host.queue.length > 0 || host.events.length > 0) return []
+  // A host that is called has no user to break anything off (host/effects.ts, abandonAsUser).
+  if (world.configuration.adopts > 0 && CALLABLE.has(host.name)) return []
   return host.journal.entries
     .filter((entry) => entry.role === "source")
     .map((entry) => {

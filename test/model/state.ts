@@ -139,6 +139,8 @@ export interface Configuration {
   readonly cancels: number
   /** How often R may be taken over by the gateway that hasn't got it. */
   readonly adopts: number
+  /** What R claims is acted on at once instead of at any time. */
+  readonly isClaimFresh: boolean
   /** Laptops of the second gateway. */
   readonly secondHosts: readonly HostName[]
   /** I3, which needs every edge of the graph in memory. */

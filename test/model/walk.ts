@@ -11,6 +11,7 @@ const HOME_TRIES = 20
 const HOME_STEPS = 500
 /** Kept back from the walk, so that a lost owner can be replaced on the way home. */
 const SPARE_RECLAIMS = 2
+const SPARE_ADOPTS = 12
 
 const EVERYTHING: Configuration = {
   ...BASE,
@@ -39,6 +40,25 @@ const EVERYTHING: Configuration = {
   judgesProgress: false,
 }
 
+/** R goes from one gateway to the other and back, each with hand-offs of its own; nobody is lost and nothing is attested. */
+const TWO_GATEWAYS: Partial<Configuration> = {
+  secondHosts: ["M"],
+  opens: [
+    { id: "h1", to: "R" },
+    { id: "h2", to: "M", at: 1 },
+    { id: "h3", to: "L" },
+    { id: "h4", to: "R", at: 1 },
+    { id: "h5", to: "L" },
+  ],
+  abandons: ["h1", "h2", "h3", "h4", "h5", "r1", "r2"],
+  adopts: 6,
+  isClaimFresh: true,
+  losses: 0,
+  mayRemake: false,
+  mayAttest: false,
+}
+const TWO_GATEWAYS_SHARE = 0.3
+
 /** mulberry32: small, seeded, and the same everywhere. */
 export function randomFrom(seed: number): () => number {
   let state = seed >>> 0
@@ -65,6 +85,7 @@ export function walk(seed: number, rules: Rules = ALL_RULES): Walk {
     losses: random() < 0.5 ? 1 : 0,
     crashes: random() < 0.3 ? 0 : EVERYTHING.crashes,
     mayAttest: random() < 0.2,
+    ...(random() < TWO_GATEWAYS_SHARE ? TWO_GATEWAYS : {}),
   }
   const world: World = { configuration, messages: new Messages() }
   let state = withNews(world, initialState(configuration))
@@ -94,12 +115,15 @@ function pick(moves: readonly Move[], from: State, interner: Interner, random: (
 }
 
 const isRare = (move: Move): boolean =>
-  move.isFault || move.label.startsWith("a client abandons") || move.label.includes(" reclaims as ")
+  move.isFault || move.label.startsWith("a client abandons") || move.label.includes(" reclaims as ") || isTakeOver(move)
+
+const isTakeOver = (move: Move): boolean => move.label.includes(" gateway takes R over")
 
 /** I3 by trying: without further faults some walk must end with one live owner and nothing open. */
 function wayHome(world: World, end: State, trace: readonly string[], random: () => number): Walk {
   const reclaims = end.ghost.reclaims + SPARE_RECLAIMS
-  const configuration = { ...world.configuration, reclaims, writes: 0, edits: 0, autosyncs: 0, cancels: 0 }
+  const adopts = world.configuration.adopts === 0 ? 0 : end.ghost.adopts + SPARE_ADOPTS
+  const configuration = { ...world.configuration, reclaims, adopts, writes: 0, edits: 0, autosyncs: 0, cancels: 0 }
   const home: World = { configuration, messages: world.messages }
   const interner = new Interner()
   let last: readonly string[] = []
@@ -110,7 +134,10 @@ function wayHome(world: World, end: State, trace: readonly string[], random: () 
       if (isGoal(home, state)) return { steps: trace.length, broken: null }
       const here = interner.keyOf(state)
       const moves = movesOf(home, state).filter((move) => !move.isFault && interner.keyOf(move.state) !== here)
-      const move = moves[Math.floor(random() * moves.length)]
+      // Going to and fro between two gateways settles nothing at either.
+      const staying = moves.filter((each) => !isTakeOver(each))
+      const choice = staying.length > 0 && random() >= RARE_SHARE ? staying : moves
+      const move = choice[Math.floor(random() * choice.length)]
       if (move === undefined) break
       const what = move.broken ?? brokenIn(move.state)
       tried.push(move.label)

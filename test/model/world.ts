@@ -450,8 +450,8 @@ export function takeOver(world: World, state: State, host: ModelHost): State {
   return apply(world, { ...state, ghost }, taken, restart)
 }
 
-/** What the host claims now; the gateway may act on it whenever. */
-export function askClaim(world: World, state: State, host: ModelHost): State {
+/** What the host claims now. */
+export function claimOf(host: ModelHost): Request {
   const { journal } = host
   const claim: Claim = {
     workspace: journal.workspace,
@@ -465,9 +465,7 @@ export function askClaim(world: World, state: State, host: ModelHost): State {
     open: journal.entries.filter(isUnsettled).map(({ id, role, phase, epoch }) => ({ id, role, phase, epoch })),
     sessionCount: 0,
   }
-  const request: Request = { request: "adopt", by: identityOf(host), claim, found: null }
-  const messages = world.messages.add(state.messages, { to: "gateway", at: host.gateway, request })
-  return messages === state.messages ? state : { ...state, messages }
+  return { request: "adopt", by: identityOf(host), claim, found: null }
 }
 
 /** The disk is gone; what was only there is gone with it, and nobody is to blame. */
