@@ -1,7 +1,8 @@
 /**
  * `npm run bench [-- --quick] [--minutes N]`: the figures of docs/bench, with the baseline on the same data in the same run. `--quick` has
  * neither the baseline nor repetitions and writes nothing; `--minutes` repeats the rounds of the code until that much time has passed;
- * `--code` runs only `src/checkpoint` beside git, rsync, unison and restic (docs/bench/code.md), in less than two minutes.
+ * `--code` runs only `src/checkpoint` beside git, rsync, unison and restic (docs/bench/code.md), in less than two minutes; `--ssh` only
+ * a host over SSH beside a local one (docs/bench/ssh.md).
  * Ends non-zero when a target is missed.
  */
 import { mkdir, readFile, writeFile } from "node:fs/promises"
@@ -14,9 +15,11 @@ import { BINARY } from "../support/world.ts"
 import { benchCheckpoint, type CheckpointFigures } from "./bench-checkpoint.ts"
 import { benchCode } from "./bench-code.ts"
 import { benchSessions } from "./bench-sessions.ts"
+import { benchSsh, type SshFigures } from "./bench-ssh.ts"
 import { benchSmall, type SmallFigures } from "./bench-small.ts"
 import { median, timed, type Peaks } from "./measure.ts"
 import { checkpointRows, codeReadme, FOOTNOTES } from "./report-checkpoint.ts"
+import { sshReadme, sshRows } from "./report-ssh.ts"
 import { machineOf, readmeOf, rowsOf, tableOf, type About, type Figures } from "./report.ts"
 
 const ROOT = join(import.meta.dir, "../..")
@@ -24,7 +27,14 @@ const ROUNDS = 7
 const CODE_ROUNDS = 7
 const SMALL_RUNS = 3
 const STARTS = 20
-const OPTIONS = { quick: { type: "boolean" }, minutes: { type: "string" }, code: { type: "boolean" } } as const
+const SSH_ROUNDS = 5
+const SSH_SLOW_ROUNDS = 3
+const OPTIONS = {
+  quick: { type: "boolean" },
+  minutes: { type: "string" },
+  code: { type: "boolean" },
+  ssh: { type: "boolean" },
+} as const
 
 async function main(): Promise<number> {
   const startedAtMs = Date.now()
@@ -32,6 +42,7 @@ async function main(): Promise<number> {
   const { values } = parseArgs({ options: OPTIONS })
   const quick = values.quick === true
   if (values.code === true) return await codeAlone(startedAtMs, loadBefore, quick)
+  if (values.ssh === true) return await sshAlone(startedAtMs, loadBefore, quick)
   const untilMs = startedAtMs + Number(values.minutes ?? 0) * 60_000
   const peaks: Peaks = new Map()
   say("decamp --version, git --version")
@@ -46,13 +57,16 @@ async function main(): Promise<number> {
 
   say("src/checkpoint alone, beside git, rsync, unison and restic")
   const checkpoint = await benchCheckpoint({ rounds: quick ? 2 : CODE_ROUNDS })
+  say("a host over SSH, beside a local one")
+  const ssh = await runSsh(quick, peaks)
   const figures: Figures = { code, sessions, small, peaks: Object.fromEntries(peaks), version }
-  const rows = [...rowsOf(figures), ...checkpointRows(checkpoint)]
+  const rows = [...rowsOf(figures), ...checkpointRows(checkpoint), ...sshRows(ssh)]
   console.log(tableOf(rows))
   const about = { ...(await aboutNow(startedAtMs, loadBefore)), versions: await versions() }
   if (!quick) {
     await write(figures, about)
     await writeCode(checkpoint, about)
+    await writeSsh(ssh, about)
   }
   return rows.some((row) => row.isMet === false) ? 1 : 0
 }
@@ -65,6 +79,20 @@ async function codeAlone(startedAtMs: number, loadBefore: number, quick: boolean
   console.log(`${tableOf(rows)}\n\n${FOOTNOTES}`)
   if (!quick) await writeCode(figures, await aboutNow(startedAtMs, loadBefore))
   return rows.some((row) => row.isMet === false) ? 1 : 0
+}
+
+/** Only the figures of a host over SSH. */
+async function sshAlone(startedAtMs: number, loadBefore: number, quick: boolean): Promise<number> {
+  const figures = await runSsh(quick, new Map())
+  const rows = sshRows(figures)
+  console.log(tableOf(rows, "local host"))
+  const about = { ...(await aboutNow(startedAtMs, loadBefore)), versions: await versions() }
+  if (!quick) await writeSsh(figures, about)
+  return rows.some((row) => row.isMet === false) ? 1 : 0
+}
+
+async function runSsh(quick: boolean, peaks: Peaks): Promise<SshFigures> {
+  return await benchSsh({ quick, rounds: SSH_ROUNDS, slowRounds: SSH_SLOW_ROUNDS }, peaks)
 }
 
 async function aboutNow(startedAtMs: number, loadBefore: number): Promise<About> {
@@ -123,6 +151,13 @@ async function writeCode(figures: CheckpointFigures, about: About): Promise<void
   await mkdir(folder, { recursive: true })
   await writeFile(join(folder, "code.md"), codeReadme(figures, about))
   await writeFile(join(folder, "code.json"), `${JSON.stringify({ about, figures }, null, 2)}\n`)
+}
+
+async function writeSsh(figures: SshFigures, about: About): Promise<void> {
+  const folder = join(ROOT, "docs/bench")
+  await mkdir(folder, { recursive: true })
+  await writeFile(join(folder, "ssh.md"), sshReadme(figures, about))
+  await writeFile(join(folder, "ssh.json"), `${JSON.stringify({ about, figures }, null, 2)}\n`)
 }
 
 async function write(figures: Figures, about: About): Promise<void> {

@@ -198,10 +198,11 @@ export function bytes(value: number): string {
   return `${(value / 1_000_000).toFixed(value < 10_000_000 ? 1 : 0)} MB`
 }
 
-export function tableOf(rows: readonly Row[]): string {
+/** @param baseline what it is compared with */
+export function tableOf(rows: readonly Row[], baseline = "baseline"): string {
   const verdict = (row: Row): string => (row.isMet === null ? "" : row.isMet ? "pass" : "**FAIL**")
   const lines = rows.map((row) => [row.what, row.ours, row.baseline, row.ratio, row.target, verdict(row)])
-  return markdown(["what", "decamp", "baseline", "ratio", "target", ""], lines)
+  return markdown(["what", "decamp", baseline, "ratio", "target", ""], lines)
 }
 
 /** Steps of one move, largest first, as `--timing` prints them. */
@@ -219,7 +220,7 @@ function markdown(head: readonly string[], lines: readonly (readonly string[])[]
 }
 
 /** The median of some runs by their wall time, whole: its steps belong together. */
-function middle(moves: readonly Measured[]): Measured | undefined {
+export function middle(moves: readonly Measured[]): Measured | undefined {
   return moves.toSorted((a, b) => a.ms - b.ms)[Math.floor(moves.length / 2)]
 }
 
