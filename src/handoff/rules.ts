@@ -37,7 +37,7 @@ const RULES = {
     "a live owner that a newer generation doesn't name stops (a second line: no trace is known without it)",
   adoptedIsLive: "a host that a newer generation names as owner and that isn't live doesn't believe it",
   adoptSeq: "hand-offs after an adoption are numbered above those that the host knows",
-  wordGeneration: "a word from an older generation changes nothing (a second line: no trace is known without it)",
+  wordGeneration: "a word from an older generation changes nothing",
   behind: "nothing moves while a host has heard of a newer record than the gateway has",
 } as const
 

@@ -70,7 +70,7 @@ const TWO_GATEWAYS: Partial<Configuration> = { ...EVERY_HOST, secondHosts: ["M"]
 /**
  * The smallest worlds in which each rule is missed. Not here: `witness`, `witnessFirst`, `unknownKeeps` (they need a restored
  * database, section 7), `behind` (it needs a loss that is believed beside a second gateway), and the second lines without a known trace:
- * `sealEpoch`, `generationFences`, `wordGeneration`.
+ * `sealEpoch`, `generationFences`. Random walks find `wordGeneration` and `adoptedIsLive` (rules.test.ts).
  */
 export const RULE_CASES: readonly RuleCase[] = [
   { rule: "gatewayFirst", breaks: "I1", world: { cancels: 1 } },

@@ -1,6 +1,6 @@
 /** Each rule of section 9 of the hand-off specification is necessary, and all together suffice in bounded worlds. */
 import { describe, expect, test } from "bun:test"
-import { sentenceOf } from "../../src/handoff/rules.ts"
+import { ALL_RULES, sentenceOf } from "../../src/handoff/rules.ts"
 import { BASE, OUTSIDE_THE_CORE, RULE_CASES, type RuleCase, worldOf } from "./configurations.ts"
 import { explore, type Result } from "./explore.ts"
 import type { Configuration } from "./state.ts"
@@ -72,6 +72,18 @@ test(
     // The first seeds of the torture run. With a rule off most of these seeds find it, too.
     const broken = Array.from({ length: 60 }, (_, index) => walk(index + 1).broken).filter((each) => each !== null)
     expect(broken).toEqual([])
+  },
+  TIMEOUT_MS,
+)
+
+test(
+  "random walks between two gateways find what an older generation, or a claim that is not true any more, would break",
+  () => {
+    const without = (rule: "wordGeneration" | "adoptedIsLive", seed: number): string | undefined =>
+      walk(seed, { ...ALL_RULES, [rule]: false }).broken?.what.slice(0, 2)
+    const found = [51, 541, 565].map((seed) => without("wordGeneration", seed))
+    found.push(...[1888, 2439].map((seed) => without("adoptedIsLive", seed)))
+    expect(found).toEqual(["I3", "I3", "I3", "I3", "I3"])
   },
   TIMEOUT_MS,
 )
