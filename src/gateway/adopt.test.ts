@@ -206,8 +206,12 @@ describe("a workspace that is known here", () => {
   })
 
   test("the newer claim wins over another owner, past that one's epoch", async () => {
-    const { parts, box, workspace } = await knownAt(4, 1, { seenGeneration: 2 })
-    expect((await adoptInto(parts, box)).adoptions).toMatchObject([{ result: "adopted", epoch: 5, generation: 3 }])
+    const { parts, laptop, box, workspace } = await knownAt(4, 1, { seenGeneration: 2 })
+    const { adoptions, told } = await adoptInto(parts, box)
+    expect(adoptions).toMatchObject([{ result: "adopted", epoch: 5, generation: 3 }])
+    expect(told).toMatchObject([
+      { text: expect.stringContaining(`it was ${laptop.ownerHost}'s here until now (epoch 4)`) },
+    ])
     expect(await rowOf(parts, workspace)).toMatchObject({ ownerHost: box.host, epoch: 5, generation: 3 })
     expect(box.store.journal(workspace)).toMatchObject({ fence: "none", ownEpoch: 5, seenGeneration: 3 })
     expect(await ownerIn(parts, workspace, 3, 5)).toMatchObject({ host: box.host })

@@ -120,7 +120,8 @@ async function adoptOne(parts: AdoptParts, tenant: TenantId, reached: Reached, c
     const { directory, sessionCount } = claim
     if (directory !== null)
       await savePlace(parts.db, tenant, { workspace: after.id, host: after.ownerHost }, { directory, sessionCount })
-    return { ...known, result: isChanged(before, after) ? "adopted" : "already_owner" }
+    if (!isChanged(before, after)) return { ...known, result: "already_owner" }
+    return { ...known, result: "adopted", reason: await takenFrom(parts, tenant, before, after) }
   } catch (error) {
     return { ...nothing, result: "failed", reason: toAppError(error).message }
   }
@@ -188,6 +189,18 @@ function isChanged(before: WorkspaceRow | null, after: WorkspaceRow): boolean {
   return before === null || compareStamps(before, after) !== 0
 }
 
+/** Who was the owner here until now must be said: its newer work is saved there and is not merged. */
+async function takenFrom(
+  parts: AdoptParts,
+  tenant: TenantId,
+  before: WorkspaceRow | null,
+  after: WorkspaceRow,
+): Promise<string | null> {
+  if (before === null || before.ownerHost === after.ownerHost) return null
+  const owner = await nameOf(parts, tenant, before)
+  return `it was ${owner}'s here until now (epoch ${before.epoch}), which keeps its newer work under refs/decamp/left`
+}
+
 async function nameOf({ db }: AdoptParts, tenant: TenantId, { ownerHost }: WorkspaceRow): Promise<string> {
   return (await rowsOf(db, tenant, ownerHost))[0]?.name ?? ownerHost
 }
@@ -216,7 +229,7 @@ function sentenceOf(adoption: Adoption, host: string): string {
   const sessions = sessionCount === 1 ? "1 session" : `${sessionCount} sessions`
   switch (adoption.result) {
     case "adopted":
-      return `workspace ${name}: taken over (epoch ${epoch}, ${sessions}, ${directory ?? "no directory"}); ${host} goes on with it`
+      return `workspace ${name}: taken over (epoch ${epoch}, ${sessions}, ${directory ?? "no directory"}); ${host} goes on with it${reason === null ? "" : `; ${reason}`}`
     case "already_owner":
       return `workspace ${name}: ${host} owns it here already (epoch ${epoch})`
     case "not_owner":
