@@ -175,6 +175,8 @@ function startBackground({ db, driver: drive, log }: Services): { stop(): void; 
   const ended = (async () => {
     while (!stopping.signal.aborted) {
       await round()
+      // It may have been told to stop meanwhile: nobody says that again.
+      if (stopping.signal.aborted) return
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, ROUND_MS)
         stopping.signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true })
