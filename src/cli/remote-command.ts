@@ -1,4 +1,5 @@
 /** Running something on a host over SSH, on the user's own terminal and by the user's own ssh. */
+import { escaped } from "../protocol/escaped-words.ts"
 import { SSH_BINARY } from "../protocol/ssh-host.ts"
 
 export interface RemoteCommand {
@@ -16,16 +17,18 @@ export function isOnTerminal(): boolean {
 
 /**
  * The command line of ssh. What runs there is started by the decamp that is there, with the environment of a login: so words cross
- * one shell only, in single quotes that sh, bash, zsh, fish and csh read alike.
+ * one shell only, the login shell, which may be any.
  */
 export function remoteCommand(destination: string, { command, directory, isTerminal }: RemoteCommand): string[] {
   const inside = directory === null ? [] : ["--in", directory]
-  const words = [...inside, "--", ...command].map(quoted).join(" ")
+  const words = [...inside, "--", ...command].map(escaped).join(" ")
   const options = ["RemoteCommand=none", "ClearAllForwardings=yes"].flatMap((each) => ["-o", each])
-  return ["ssh", isTerminal ? "-t" : "-T", ...options, "--", destination, `"$HOME"/${SSH_BINARY} host exec ${words}`]
-}
-
-/** A quote in single quotes is closed, said in double ones, and opened again; `!` is said apart, for csh. */
-function quoted(word: string): string {
-  return `'${word.replaceAll("'", `'"'"'`).replaceAll("!", `'\\!'`)}'`
+  return [
+    "ssh",
+    isTerminal ? "-t" : "-T",
+    ...options,
+    "--",
+    destination,
+    `"$HOME"/${SSH_BINARY} host exec --escaped ${words}`,
+  ]
 }

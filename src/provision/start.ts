@@ -4,6 +4,7 @@ import { errorBody } from "../lib/ndjson.ts"
 import { runInForeground } from "../lib/foreground.ts"
 import { loginEnvironment } from "../lib/login-environment.ts"
 import { readStandardInput } from "../lib/standard-input.ts"
+import { unescaped } from "../protocol/escaped-words.ts"
 import { AppError, exitCodeOf, toAppError } from "../protocol/errors.ts"
 import { ANSWER_MARK, hostVerbSchema } from "../protocol/ssh-host.ts"
 import { hostVerb } from "./box.ts"
@@ -16,10 +17,11 @@ export function isHostVerb(word: string | undefined): boolean {
 }
 
 /**
- * `decamp host exec [--in DIR] -- [CMD…]`: runs a command, or the login shell, with the environment of a login, on the terminal that
- * ssh has made. Answers its exit code.
+ * `decamp host exec [--escaped] [--in DIR] -- [CMD…]`: runs a command, or the login shell, with the environment of a login, on the terminal that
+ * ssh has made. Answers its exit code. `--escaped`: the other words are as in protocol/escaped-words.ts.
  */
-export async function execRole(args: readonly string[]): Promise<number> {
+export async function execRole(given: readonly string[]): Promise<number> {
+  const args = given[0] === "--escaped" ? given.slice(1).map(unescaped) : given
   const directory = args[0] === "--in" ? args[1] : undefined
   const rest = directory === undefined ? args : args.slice(2)
   const command = rest[0] === "--" ? rest.slice(1) : rest
