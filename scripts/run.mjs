@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// demo | test | build | check | bench | torture | soak | large | versions: installs what is missing, then runs it with the pinned Bun. Plain Node >= 20.
+// demo | test | ssh | build | check | bench | torture | soak | large | versions: installs what is missing, then runs it with the pinned Bun. Plain Node >= 20.
 import { spawn, spawnSync } from "node:child_process"
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -32,6 +32,7 @@ const ACTIONS = {
   agents: async (args) => await testAll(args, ["agent", "agents e2e"], MATRIX_LIMIT_S),
   matrix: async (args) => await testAll(args, ["matrix", "large", "round trips"], MATRIX_LIMIT_S),
   versions: async (args) => await testAll(args, ["versions"], MATRIX_LIMIT_S),
+  ssh: async (args) => await testAll(args, ["ssh"], MATRIX_LIMIT_S),
   check: async () => await checkAll(),
   demo: async (args) => await withBinary("test/demo/demo.ts", args),
   bench: async (args) => await withBinary("test/bench/bench.ts", args),
@@ -134,6 +135,7 @@ function testGroups(names) {
   const groupOf = (path) => {
     if (/^test\/round-trip\/|\/round-trip\.e2e\.test\.ts$/.test(path)) return "round trips"
     if (/^test\/e2e\/(agents-|one-writer|going-on|session-moves|history-sessions)/.test(path)) return "agents e2e"
+    if (path.startsWith("test/e2e/ssh")) return "ssh"
     if (path.startsWith("test/e2e/")) return "e2e"
     if (path.startsWith("test/fault/")) return "fault"
     if (path.startsWith("test/matrix/")) return "matrix"
@@ -225,7 +227,7 @@ async function main() {
   if (action === undefined) fail(`usage: node scripts/run.mjs ${Object.keys(ACTIONS).join("|")}`)
   requireMachine()
   await install(ROOT)
-  if (["test", "agents", "demo", "bench", "versions"].includes(name)) await install(join(ROOT, "test/agents"))
+  if (["test", "agents", "ssh", "demo", "bench", "versions"].includes(name)) await install(join(ROOT, "test/agents"))
   return await action(args)
 }
 

@@ -137,11 +137,8 @@ export async function isDestroyed(parts: HostParts, tenant: TenantId, identity: 
   if (host === undefined) return false
   if (isAnother(host.incarnation, identity.incarnation)) return true
   if (host.root === null) return false
-  // What can't be told isn't so.
-  const status = await provisionerOf(parts, host)
-    .status(placeOf(host))
-    .catch(() => null)
-  if (status === "gone") return true
+  // Over SSH an empty HOME proves nothing: another gateway may have taken the host, brought its work home and removed it.
+  if (host.kind === "local" && (await parts.local.status(placeOf(host))) === "gone") return true
   const reached = await reach(parts, host).catch(() => null)
   return reached !== null && isAnother(reached.hello.incarnation, identity.incarnation)
 }

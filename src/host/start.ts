@@ -128,6 +128,8 @@ async function livingSpace(
   const own: Record<string, string> = {}
   for (const [name, value] of Object.entries(process.env)) if (value !== undefined) own[name] = value
   const env = await loginEnvironment(own)
+  // git and npm are found where a person who has logged in finds them.
+  process.env["PATH"] = env["PATH"]
   return { workFolder: join(env["HOME"] ?? userInfo().homedir, SSH_WORK), ownEnvironment: env }
 }
 
