@@ -1,7 +1,7 @@
 /**
  * `npm run demo`: the main job on real input, on loopback, in a temporary folder. A dirty repository, two sessions that the real opencode
  * made and one each of Claude Code and Codex move to a second host, the agents go on there, and everything comes back. Every check compares with facts taken
- * before the move, never with decamp's own report. Ends non-zero when a check fails.
+ * before the move, never with decamp's own report. Ends non-zero when a check fails. With `--ssh` the second host is reached by a real sshd.
  */
 import { mkdir } from "node:fs/promises"
 import { join } from "node:path"
@@ -17,6 +17,7 @@ import {
   type OpencodeHome,
 } from "../support/opencode-home.ts"
 import { makeDirtyRepository, makeWorld, type CliResult, type Machine } from "../support/world.ts"
+import { localBox, sshBox } from "./box.ts"
 import { newChecks, type Checks } from "./check.ts"
 import { checkRefusedAtHome, goOnWithOthers, makeOtherAgents, makeOtherSessions } from "./other-agents.ts"
 
@@ -171,11 +172,13 @@ async function main(): Promise<number> {
   const startedAt = performance.now()
   const checks = newChecks()
   const { bin } = await requireTestAgents()
+  // Ends last: until then daemons of the world hold lines to it.
+  await using ssh = process.argv.includes("--ssh") ? await sshBox(bin) : null
   await using world = await makeWorld(bin)
+  const box = ssh ?? localBox(join(world.root, "box"))
   await using model = startFakeModel()
   const laptopHome = await makeOpencodeHome(join(world.root, "laptop"), model.baseUrl)
-  const laptop = await world.machine("laptop", laptopHome.env)
-  const boxRoot = join(world.root, "box")
+  const laptop = await world.machine("laptop", pathFirst(box.bin, laptopHome.env))
 
   say("A repository with commits, a staged edit, an unstaged edit, an untracked file and an exec-bit change")
   const shop = join(laptop.home, "src/shop")
@@ -191,16 +194,22 @@ async function main(): Promise<number> {
   for (const [id, messages] of Object.entries(facts.messages))
     console.log(`  ${facts.titles[id]}: ${messages.length} messages`)
 
-  say("A second host with another HOME and another directory")
-  show(await laptop.plain(["hosts", "add", "local", "box", "--root", boxRoot]), checks, "hosts add")
-  const boxHome = await makeOpencodeHome(join(boxRoot, "home"), model.baseUrl)
-  const there = join(boxRoot, "work/shop")
-  const othersThere = await makeOtherAgents(join(boxRoot, "home"), model, there)
+  say(box.words)
+  const there = box.directory
+  const { boxHome, othersThere } = await box.join(
+    async () => show(await laptop.plain(box.addArgs), checks, "hosts add"),
+    async () => ({
+      boxHome: await makeOpencodeHome(box.home, model.baseUrl),
+      othersThere: await makeOtherAgents(box.home, model, there),
+    }),
+  )
 
   say("decamp push --migrate")
   show(await laptop.plain(["push", "--migrate", "--timing"], { cwd: shop }), checks, "push --migrate")
   await checkArrival(checks, boxHome, there, facts)
   checks.same("the laptop's files are as they were", await pictureOf(shop), facts.picture)
+
+  await box.look(checks)
 
   say("The agent goes on there")
   const write = toolCall("write", { filePath: join(there, "src/refund.ts"), content: "export const refund = true\n" })
@@ -238,6 +247,7 @@ async function main(): Promise<number> {
     `back home ${toolCall("bash", { command: "pwd", description: "where" })}`,
   )
   await goOnWithOthers(checks, model, others, shop, otherIds, "home")
+  await box.leave(laptop, checks)
 
   say(
     `${checks.verified.length} checks held, ${checks.failed.length} failed, ${((performance.now() - startedAt) / 1000).toFixed(0)} s`,
@@ -245,6 +255,10 @@ async function main(): Promise<number> {
   for (const what of checks.failed) console.log(`  ✘ ${what}`)
   await endOf(laptop)
   return checks.failed.length === 0 ? 0 : 1
+}
+
+function pathFirst(bin: string | null, env: Readonly<Record<string, string>>): Record<string, string> {
+  return bin === null ? env : { ...env, PATH: `${bin}:${env["PATH"]}` }
 }
 
 async function endOf(laptop: Machine): Promise<void> {
