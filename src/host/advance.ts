@@ -30,7 +30,12 @@ export async function advance(
     const before = `${row.state} ${row.sourceFence} ${row.targetUndone}`
     if (isSettled(row)) return row
     const isMine = await runtime.take(row, answer.workspace, { steps, signal })
-    if (!isMine) await user.drive(id, steps, signal)
+    if (!isMine) {
+      await user.drive(id, steps, signal).catch((error: unknown) => {
+        // It is undone; a host that is away hears of it when it is back.
+        if (row.state !== "abandoned" || toAppError(error).code !== "unreachable") throw error
+      })
+    }
     answer = await user.handoff(id)
     row = answer.handoff
     still = `${row.state} ${row.sourceFence} ${row.targetUndone}` === before ? still + 1 : 0
