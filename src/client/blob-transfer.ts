@@ -27,7 +27,9 @@ export interface TransferSpool {
   source(refs: readonly BlobRef[]): BlobSource
 }
 
-const CONCURRENCY = 2
+/** Large ones fill the line by themselves; of small ones each takes the line's delay, which several can share. */
+const LARGE_BYTES = 256 * 1024
+const CONCURRENCY = { small: 8, large: 2 } as const
 /** For a line that was lost, about a minute; for a failure of the other side. */
 const TRIES = { cut: 40, failed: 3 } as const
 const FIRST_PAUSE_MS = 250
@@ -69,7 +71,8 @@ export async function uploadBlobs(fetcher: Fetcher, upload: Upload): Promise<num
   )
   const total = files.reduce((sum, file) => sum + file.sizeBytes, upload.manifest.byteLength)
   const progress = progressOf(upload.listener, upload.step, total)
-  await each(files, async ({ url, path, sizeBytes }) => {
+  const isSmall = ({ sizeBytes }: { readonly sizeBytes: number }): boolean => sizeBytes < LARGE_BYTES
+  await each(files, isSmall, async ({ url, path, sizeBytes }) => {
     await retrying(signal, async (wasCut) => {
       const isAsked = wasCut || sizeBytes >= ASKED_BYTES
       const offset = isAsked ? await keptThere(fetcher, url, signal) : 0
@@ -137,7 +140,8 @@ export async function downloadBlobs(
     const answer = await download.urls(lacking.map((ref) => ref.id))
     const urls = new Map(answer.blobs.map(({ id, url }) => [id, url]))
     const progress = progressOf(download.listener, download.step, total)
-    await each(lacking, async (ref) => {
+    const isSmall = ({ storedSize }: BlobRef): boolean => storedSize < LARGE_BYTES
+    await each(lacking, isSmall, async (ref) => {
       const url = urls.get(ref.id)
       if (url === undefined) throw missing(ref)
       await retrying(signal, async () => await getOne(fetcher, url, ref, spool, signal))
@@ -231,8 +235,18 @@ async function soon<T>(work: Promise<T>): Promise<T> {
   }
 }
 
-/** Runs at most {@link CONCURRENCY} at a time; the first failure stops the rest. */
-async function each<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
+/** Small ones first. At most {@link CONCURRENCY} of a kind at a time; the first failure stops the rest. */
+async function each<T>(
+  items: readonly T[],
+  isSmall: (item: T) => boolean,
+  work: (item: T) => Promise<void>,
+): Promise<void> {
+  const large = items.filter((item) => !isSmall(item))
+  await sharing(items.filter(isSmall), CONCURRENCY.small, work)
+  await sharing(large, CONCURRENCY.large, work)
+}
+
+async function sharing<T>(items: readonly T[], workers: number, work: (item: T) => Promise<void>): Promise<void> {
   const queue = [...items]
   let hasFailed = false
   const worker = async (): Promise<void> => {
@@ -245,7 +259,7 @@ async function each<T>(items: readonly T[], work: (item: T) => Promise<void>): P
       }
     }
   }
-  const ended = await Promise.allSettled(Array.from({ length: CONCURRENCY }, worker))
+  const ended = await Promise.allSettled(Array.from({ length: Math.min(workers, items.length) }, worker))
   for (const end of ended) if (end.status === "rejected") throw end.reason
 }
 

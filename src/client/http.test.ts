@@ -159,4 +159,31 @@ describe("an upload", () => {
       expect(await uploading(url, [])).toMatchObject({ sent: { code: "not_allowed" }, paths: [] })
     },
   )
+
+  test.each([
+    ["small ones eight at a time", 1000, 8],
+    ["large ones two at a time", 300_000, 2],
+  ])("of many sends %s", async (_, sizeBytes, most) => {
+    const path = join(root, `blob-${sizeBytes}`)
+    await Bun.write(path, new Uint8Array(sizeBytes))
+    let [running, highest, sent] = [0, 0, 0]
+    const fetcher: Fetcher = async () => {
+      running += 1
+      highest = Math.max(highest, running)
+      await Bun.sleep(5)
+      running -= 1
+      sent += 1
+      return Response.json({ offset: 0 })
+    }
+    const spool = {
+      file: async () => ({ path, sizeBytes }),
+      receive: async () => {},
+      keptBytes: async () => 0,
+      source: () => ({ open: () => new Blob().stream() }),
+    }
+    const missing = Array.from({ length: 20 }, () => ({ id, url: "/blobs/a" }))
+    const upload = { spool, manifest: new Uint8Array(3), listener: () => {}, step: "send" }
+    await uploadBlobs(fetcher, { ...upload, plan: { missing, manifestUrl: "/blobs/m" } })
+    expect({ highest, sent }).toEqual({ highest: most, sent: 21 })
+  })
 })

@@ -51,11 +51,13 @@ async function scriptedHost(gateway: Gateway, name: string, act: Act) {
   await mkdir(join(root, "state", "run"), { recursive: true })
   await writeFile(file, JSON.stringify(own))
   const words: string[] = []
+  let greetings = 0
   const socket = socketPath(join(root, "state", "run"), LOCAL_HOST_SOCKET)
   const serve = async (request: Request): Promise<Response> => {
     const { pathname } = new URL(request.url)
     if (request.headers.get("authorization") !== `Bearer ${own.inboundToken}`) return new Response("", { status: 401 })
     if (pathname === "/hello") {
+      greetings += 1
       return Response.json({
         host: own.host,
         incarnation,
@@ -80,6 +82,7 @@ async function scriptedHost(gateway: Gateway, name: string, act: Act) {
   return {
     ...info,
     words,
+    greetings: () => greetings,
     async away() {
       await server.stop(true)
     },
@@ -129,6 +132,16 @@ describe("the gateway drives a target that it can call", () => {
     expect(states).toEqual(["sealed", "staged", "owned", "live"])
     expect(events).toContainEqual({ type: "notice", text: "word stage" })
     expect((await userOf(gateway).workspace(workspace)).ownerName).toBe("box")
+  })
+
+  test("a host is greeted once, not before each word and the flip", async () => {
+    const gateway = await begin()
+    const box = await scriptedHost(gateway, "box", obedient)
+    const { id } = await sealedPush(gateway, box)
+    const before = box.greetings()
+    expect((await userOf(gateway).drive(id, () => {}, never)).handoff.state).toBe("live")
+    expect(box.words).toEqual(["stage", "owned"])
+    expect(box.greetings() - before).toBe(1)
   })
 
   test("two that drive one row share one driver, and each word is said once", async () => {

@@ -11,7 +11,7 @@ import type { HandoffRow, Word, WorkspaceRow } from "../protocol/handoff.ts"
 import { handoffIdSchema, blobIdSchema, type HandoffId, type HostId, type TenantId } from "../protocol/ids.ts"
 import type { Checkpoints } from "./checkpoints.ts"
 import type { Hosts } from "./hosts.ts"
-import type { Reached } from "./known-hosts.ts"
+import type { KnownHost, Reached } from "./known-hosts.ts"
 import type { Ownership } from "./ownership.ts"
 import { isOutage, overLine, patience } from "./outage.ts"
 import { notFound } from "./refusals.ts"
@@ -20,6 +20,8 @@ import { notFound } from "./refusals.ts"
 const REST_MS = 10_000
 /** After failures the background waits longer and longer, up to this. */
 const MAX_REST_MS = 300_000
+/** A host that has answered so lately is there: on a slow line each greeting costs the agents' time. */
+const FRESH_MS = 5000
 /** A host that names an older hand-off first names another one after that; more of it is an error. */
 const MAX_DEPTH = 5
 
@@ -102,7 +104,8 @@ function begin(
   const listeners = new Set([first])
   const tell: StepListener = (event) => listeners.forEach((listener) => listener(event))
   const isRunning = (other: HandoffId): boolean => running.has(other)
-  const drive: Drive = { tenant, id, tell, isPatient, isWanted: () => listeners.size > 0, isRunning, depth: 0 }
+  const isWanted = (): boolean => listeners.size > 0
+  const drive: Drive = { tenant, id, tell, isPatient, isWanted, isRunning, depth: 0, answered: new Map() }
   const work = (async () => {
     try {
       await driveRow(parts, drive)
@@ -139,6 +142,8 @@ interface Drive {
   readonly isWanted: () => boolean
   readonly isRunning: (other: HandoffId) => boolean
   readonly depth: number
+  /** Hosts that have answered in this drive, and when they last did. */
+  readonly answered: Map<HostId, { readonly reached: Reached; readonly atMs: number }>
 }
 
 interface Seen {
@@ -170,7 +175,7 @@ async function driveRow(parts: DriverParts, drive: Drive): Promise<void> {
       patient.reset()
       continue
     }
-    if (failure !== null && drive.isPatient && isOutage(failure)) {
+    if (failure !== null && drive.isPatient && isOutage(failure) && isWorthWaiting(after)) {
       const note = hasStopped(after) ? "; the agents stay stopped" : ""
       const tell = (text: string): void => drive.tell({ type: "waiting", text })
       if (await patient.pause(failure, note, tell, drive.isWanted)) continue
@@ -179,6 +184,11 @@ async function driveRow(parts: DriverParts, drive: Drive): Promise<void> {
     if (final !== null) throw final
     return
   }
+}
+
+/** Afterwards only words are left that the background brings, too: nobody has to sit and wait for them. */
+function isWorthWaiting({ state }: HandoffRow): boolean {
+  return state !== "abandoned" && state !== "live"
 }
 
 /** Between the capture and the end no agent works anywhere. */
@@ -207,6 +217,7 @@ async function sayWords(parts: DriverParts, drive: Drive, seen: Seen): Promise<A
     try {
       await saySide(parts, drive, seen, role)
     } catch (error) {
+      drive.answered.delete(seen.row[role])
       failure ??= toAppError(error)
     }
   }
@@ -225,7 +236,7 @@ async function saySide(parts: DriverParts, drive: Drive, seen: Seen, role: "sour
   const host = await parts.hosts.find(drive.tenant, id)
   // A laptop asks by itself; a host that was removed is never heard of again.
   if (host === null || host.root === null || host.isRemoved) return
-  const reached = await parts.hosts.reach(host)
+  const reached = await reachOnce(parts, drive, host)
   if (isFlipDue) {
     await parts.ownership.judge(drive.tenant, row.workspace, {
       request: "flip",
@@ -241,6 +252,14 @@ async function saySide(parts: DriverParts, drive: Drive, seen: Seen, role: "sour
   if (isReleaseDue && word?.word === "abandoned") await release(parts, drive, row, reached)
 }
 
+async function reachOnce({ hosts, nowMs }: DriverParts, { answered }: Drive, host: KnownHost): Promise<Reached> {
+  const known = answered.get(host.host)
+  if (known !== undefined && Math.abs(nowMs() - known.atMs) < FRESH_MS) return known.reached
+  const reached = await hosts.reach(host)
+  answered.set(host.host, { reached, atMs: nowMs() })
+  return reached
+}
+
 interface Saying {
   readonly reached: Reached
   readonly row: HandoffRow
@@ -251,6 +270,7 @@ interface Saying {
 async function say(parts: DriverParts, drive: Drive, { reached, row, word, role }: Saying): Promise<void> {
   try {
     const { outcome } = await reached.client.word(word, drive.tell)
+    drive.answered.set(reached.host.host, { reached, atMs: parts.nowMs() })
     const means = outcome === "closed" ? closedMeans(word.word, role) : null
     if (means !== null) await judgeFor(parts, drive, row, reached, means)
   } catch (error) {

@@ -158,15 +158,24 @@ export async function awayWords(daemon: Daemon, workspace: WorkspaceId, id: Hand
   return `This session is on ${where?.name ?? "another host"} since ${since}. Bring it back: decamp pull --migrate`
 }
 
-async function whereItIs(
-  daemon: Daemon,
-  workspace: WorkspaceId,
-  id: HandoffId | null,
-): Promise<{ readonly name: string; readonly sinceMs: number } | null> {
+interface Where {
+  readonly name: string
+  readonly sinceMs: number
+}
+
+/** Neither changes while a hand-off lasts, and each step of it asks, over a line that may be slow. */
+const newestMove = new WeakMap<Daemon, { readonly id: HandoffId; readonly where: Where }>()
+
+async function whereItIs(daemon: Daemon, workspace: WorkspaceId, id: HandoffId | null): Promise<Where | null> {
+  const known = newestMove.get(daemon)
+  if (id !== null && known?.id === id) return known.where
   const { items, workspaces } = await daemon.gateway.record(workspace)
   if (id !== null) {
     const item = items.find(({ handoff }) => handoff.id === id)
-    return item === undefined ? null : { name: item.targetName, sinceMs: item.handoff.startedAtMs }
+    if (item === undefined) return null
+    const where = { name: item.targetName, sinceMs: item.handoff.startedAtMs }
+    newestMove.set(daemon, { id, where })
+    return where
   }
   const row = workspaces.find((each) => each.id === workspace)
   if (row === undefined) return null
