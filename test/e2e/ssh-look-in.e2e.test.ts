@@ -1,0 +1,92 @@
+/** Looking in on a box: `decamp ssh`, `hosts exec` and what they hand over, through a real sshd and login shells of other kinds. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test"
+import { mkdir, writeFile } from "node:fs/promises"
+import { join } from "node:path"
+import { userGit } from "../support/checkout.ts"
+import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
+import { openTerminal } from "../support/tmux.ts"
+import { BINARY, makeWorld, type CliResult, type Machine, type World } from "../support/world.ts"
+
+/** A folder that every shell would take apart. */
+const NAME = "o'clock $HOME & !shop"
+const SHELLS = process.getuid?.() === 0 ? ["/bin/bash", "/usr/bin/fish", "/bin/csh"] : [null]
+
+describe.each(SHELLS)("login shell %s", (shell) => {
+  let world: World
+  let sshd: Sshd
+  let laptop: Machine
+  let directory = ""
+
+  beforeAll(async () => {
+    if (NO_SSHD !== null) throw new Error(NO_SSHD)
+    if (shell !== null && Bun.which(shell) === null) throw new Error(`${shell} is missing: apt-get install fish tcsh`)
+    world = await makeWorld()
+    sshd = await startSshd(shell === null ? {} : { asOtherUser: true, shell })
+    laptop = await world.machine("laptop", { PATH: `${sshd.bin}:${world.bin}:${process.env["PATH"]}` })
+    directory = join(laptop.home, "src", NAME)
+    await mkdir(directory, { recursive: true })
+    await userGit(directory, "init", "-q", "-b", "main")
+    await writeFile(join(directory, "a.txt"), "one\n")
+    await userGit(directory, "add", ".")
+    await userGit(directory, "commit", "-qm", "one")
+    expect(await laptop.plain(["hosts", "add", "ssh", "box", "box"])).toMatchObject({ exitCode: 0 })
+  }, 60_000)
+  afterAll(async () => {
+    await world?.[Symbol.asyncDispose]()
+    await sshd?.[Symbol.asyncDispose]()
+  }, 60_000)
+
+  const plain = async (...args: string[]): Promise<CliResult> => await laptop.plain(args, { cwd: directory })
+  const there = async (): Promise<string> => (await laptop.decamp(["status"], { cwd: directory })).json.owner.directory
+
+  test("of a workspace that is here it says where it is", async () => {
+    expect(await laptop.decamp(["push"], { cwd: directory })).toMatchObject({ exitCode: 0 })
+    const refused = await plain("ssh", "--", "pwd")
+    expect(refused.exitCode).toBe(2)
+    expect(refused.stderr).toContain("is here")
+  })
+
+  test("a command runs in the workspace's directory there, each word as typed, and its exit code is ours", async () => {
+    expect(await laptop.decamp(["push", "--migrate"], { cwd: directory })).toMatchObject({ exitCode: 0 })
+    const where = await there()
+    expect(where).toStartWith(`${sshd.home}/decamp/`)
+    const ran = await plain(
+      "ssh",
+      "--",
+      "sh",
+      "-c",
+      'pwd; cat a.txt; printf "%s|" "$@"; exit 7',
+      "sh",
+      "a\\",
+      "&",
+      "!!",
+    )
+    expect(ran).toMatchObject({ stdout: `${where}\none\na\\|&|!!|`, exitCode: 7 })
+    const lines = await plain("hosts", "exec", "box", "--", "sh", "-c", "echo one\necho 'two\\'\nexit 3")
+    expect(lines).toMatchObject({ stdout: "one\ntwo\\\n", exitCode: 3 })
+    const missing = await plain("ssh", "--", "no-such-program")
+    expect([missing.exitCode, missing.stderr]).toEqual([127, expect.stringContaining("no-such-program")])
+  })
+
+  test("what is piped in reaches the command there", async () => {
+    const child = Bun.spawn([BINARY, "ssh", "--", "wc", "-c"], {
+      cwd: directory,
+      env: laptop.env,
+      stdin: Buffer.from("twelve bytes"),
+      stdout: "pipe",
+      stderr: "inherit",
+    })
+    expect([(await child.stdout.text()).trim(), await child.exited]).toEqual(["12", 0])
+  })
+
+  test("without a command it is a login shell in that directory, on a terminal", async () => {
+    await using terminal = await openTerminal(world.root, [BINARY, "ssh"], {
+      cwd: directory,
+      env: { ...laptop.env, TERM: "xterm-256color" },
+    })
+    // More than the line that was typed must show it.
+    await terminal.submit("tty; cat a.txt; echo term=$TERM")
+    const shown = await terminal.until(/\/dev\/pts\/\d+[\s\S]*\none\s[\s\S]*term=xterm-256color/, 20_000)
+    expect(shown).toContain("one")
+  })
+})
