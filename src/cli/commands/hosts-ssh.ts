@@ -5,7 +5,7 @@ import type { StepListener } from "../../client/http.ts"
 import { run } from "../../lib/process.ts"
 import { AppError } from "../../protocol/errors.ts"
 import { sshDestinationSchema } from "../../protocol/gateway-api.ts"
-import type { hostOutputSchema } from "../../protocol/output.ts"
+import type { hostOutputSchema, revokeOutputSchema } from "../../protocol/output.ts"
 import { answerIn, revokeAnswerSchema, verbErrorSchema } from "../../protocol/ssh-host.ts"
 import { OUTPUT_SCHEMA } from "../../protocol/version.ts"
 import { connect } from "../connect.ts"
@@ -77,7 +77,12 @@ export async function revoke(context: Context): Promise<number> {
   const { gateway } = revoked.data
   const result = gateway === null ? "nothing_to_do" : "done"
   const name = parsedName(gateway?.name ?? "nobody")
-  answer(context, { schema: OUTPUT_SCHEMA, result, gateway: gateway === null ? null : { name } }, () =>
+  const output: z.infer<typeof revokeOutputSchema> = {
+    schema: OUTPUT_SCHEMA,
+    result,
+    gateway: gateway === null ? null : { name },
+  }
+  answer(context, output, () =>
     [
       gateway === null
         ? "no gateway has this host"
