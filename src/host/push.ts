@@ -93,7 +93,7 @@ async function targetHost(daemon: Daemon, name: string | null): Promise<HostInfo
 function plannedPlace(repository: Repository, request: PushRequest): Place {
   return {
     workspace: newWorkspaceId(),
-    name: basename(repository.topLevel),
+    name: nameFor(repository.topLevel),
     directory: repository.topLevel,
     env: { ...request.env },
     wasOwner: true,
@@ -220,4 +220,12 @@ async function pushLive(daemon: Daemon, runtime: Runtime, live: Live): Promise<M
   tally.bytesSent += bytesSent
   const after = await userGateway(daemon).workspace(place.workspace)
   return moveOutput({ result: "done", view: after, directory }, tally)
+}
+
+/** The folder's name, as far as it can be one of a workspace (protocol/ids.ts). */
+function nameFor(directory: string): string {
+  const name = basename(directory)
+    .replace(/[\u0000-\u001f\u007f/\\]/g, "-")
+    .slice(0, 100)
+  return name === "" ? "workspace" : name
 }

@@ -18,14 +18,17 @@ export async function loginEnvironment(own: Readonly<Record<string, string>>): P
   const mark = `decamp-${crypto.randomUUID()}`
   // Of one word each for every shell; `env -0` isn't everywhere, a value with a line break is worth nothing here.
   const command = `echo ${mark}; env; echo ${mark}`
-  const answer = await run([shell, "-lic", command], {
-    env: { ...own, TERM: "dumb" },
-    timeoutMs: LIMIT_MS,
-    maxOutputBytes: OUTPUT_MAX_BYTES,
-  }).catch(() => null)
-  const text = answer === null ? "" : new TextDecoder().decode(answer.stdout)
-  const [, said] = text.split(`${mark}\n`)
-  return withHome(said === undefined ? own : variablesIn(said), own)
+  // csh takes no `-l` beside others, and reads ~/.cshrc for `-i`.
+  for (const how of ["-lic", "-ic"]) {
+    const answer = await run([shell, how, command], {
+      env: { ...own, TERM: "dumb" },
+      timeoutMs: LIMIT_MS,
+      maxOutputBytes: OUTPUT_MAX_BYTES,
+    }).catch(() => null)
+    const [, said] = (answer === null ? "" : new TextDecoder().decode(answer.stdout)).split(`${mark}\n`)
+    if (said !== undefined) return withHome(variablesIn(said), own)
+  }
+  return withHome(own, own)
 }
 
 function variablesIn(text: string): Record<string, string> {
