@@ -1,5 +1,5 @@
 /** The figures of a host over SSH, as rows and as docs/bench/ssh.md. */
-import { CUT_BLOB_BYTES, SLOW, SSH_SESSIONS, type SshFigures, type Trip } from "./bench-ssh.ts"
+import { CUT_BITS_PER_SECOND, CUT_BLOB_BYTES, SLOW, SSH_SESSIONS, type SshFigures, type Trip } from "./bench-ssh.ts"
 import { median, type Measured } from "./measure.ts"
 import { bytes, compared, machineOf, middle, ms, stepsOf, tableOf, type About, type Row } from "./report.ts"
 
@@ -29,7 +29,7 @@ export function sshRows({ addMs, slowAdd, local, ssh, slow, resent }: SshFigures
     rows.push(plain("— bytes on the line", slowAdd.bytes, bytes))
   }
   if (resent !== null) {
-    const name = `${CUT_BLOB_BYTES / 2 ** 20} MiB file, line cut at 50 %`
+    const name = `${CUT_BLOB_BYTES / 2 ** 20} MiB file, ${CUT_BITS_PER_SECOND / 1e6} Mbit/s, line cut at 50 %`
     rows.push(limited(`${name}: sent again by \`push\``, resent.push, bytes, RESENT_LIMIT_BYTES, "1 MiB"))
     rows.push(limited(`${name}: sent again by \`pull\``, resent.pull, bytes, RESENT_LIMIT_BYTES, "1 MiB"))
   }
@@ -83,6 +83,8 @@ ${tableOf(sshRows(figures), "local host")}
 - *${SLOW_WORDS}*: a proxy between ssh and sshd (test/support/slow-line.ts) with one queue for each way, ${SLOW.delayMs} ms in each.
 - *Agents stopped*: as the command says it: from the moment when no turn runs any more until they may go on at the other end.
 - *Sent again*: what crossed the line besides the file itself, everything that a hand-off says and ssh's own framing and keys with it.
+  Without a limit on the line it is up to 2 MiB on this machine: so much ssh itself has under way in one channel (its window, OpenSSH 9.2)
+  when the receiver is slower than loopback.
 
 ## Where the time goes
 

@@ -24,6 +24,8 @@ beforeAll(async () => {
   await userGit(directory, "init", "-q", "-b", "main")
   await userGit(directory, "commit", "-qm", "one", "--allow-empty")
   expect(await laptop.plain(["hosts", "add", "ssh", "box", "box"])).toMatchObject({ exitCode: 0 })
+  // As fast as this machine goes, ssh alone has up to 2 MiB under way (its window, OpenSSH 9.2), which a cut loses.
+  sshd.line.setSpeed({ bitsPerSecond: 100_000_000 })
 })
 afterAll(async () => {
   await world?.[Symbol.asyncDispose]()

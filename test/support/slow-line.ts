@@ -94,7 +94,11 @@ function carry(state: State, from: Socket, to: Socket, way: "up" | "down"): void
     const piece = underWay.shift()
     if (state.isFrozen || to.destroyed || piece === undefined) return
     if (piece === null) return void to.end()
-    to.write(piece)
+    // What the far end has not taken yet has not come out there.
+    if (!to.write(piece)) {
+      from.pause()
+      to.once("drain", () => from.resume())
+    }
     state.bytes[way] += piece.byteLength
     const { watch } = state
     if (watch?.way !== way || state.bytes[way] < watch.at) return
