@@ -38,13 +38,16 @@ export interface Resumable {
   /**
    * As {@link BlobStore.put}, with `content` from byte `offset` on; an upload of the same object that seems to be under way is given
    * up for it: its line is dead, or it would not be asked for.
-   * @throws {AppError} wrong_offset when another number of bytes is kept, with that one in `details.offset`
+   * @param sha256 of the whole object, in hex: what was kept before is checked with it
+   * @throws {AppError} wrong_offset when another number of bytes is kept, with that one in `details.offset`; when what was kept is not
+   * the beginning of this object (nothing is kept then); from the upload that is given up
    */
   putFrom(
     key: string,
     content: AsyncIterable<Uint8Array>,
     sizeBytes: number,
     offset: number,
+    sha256?: string | null,
   ): Promise<{ readonly isNew: boolean }>
 }
 

@@ -45,3 +45,21 @@ test("folders are private and left-overs of interrupted uploads go at the next o
   expect(await readdir(join(folder, ".incoming"))).toEqual([])
   expect(await again.head(key)).toEqual({ sizeBytes: 1 })
 })
+
+test("an upload goes through in bounded memory", async () => {
+  const store = await openFilesystemStore(join(root, "large"))
+  const key = ownerKey(tenantIdSchema.parse("local"), newWorkspaceId(), 1, 1)
+  const sizeBytes = 512 * 1024 * 1024
+  const before = process.memoryUsage().rss
+  let peak = 0
+  const content = (async function* () {
+    for (let at = 0; at < sizeBytes; at += 65_536) {
+      peak = Math.max(peak, process.memoryUsage().rss)
+      // A new one each time, as from a socket.
+      yield new Uint8Array(65_536).fill(7)
+    }
+  })()
+  await store.put(key, content, sizeBytes)
+  await store.delete(key)
+  expect(peak - before).toBeLessThan(200_000_000)
+}, 60_000)

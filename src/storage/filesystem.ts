@@ -24,11 +24,11 @@ export async function openFilesystemStore(root: string): Promise<BlobStore & Res
     return sizeBytes === null ? null : { sizeBytes }
   }
 
-  const putFrom: Resumable["putFrom"] = async (key, content, sizeBytes, offset) => {
+  const putFrom: Resumable["putFrom"] = async (key, content, sizeBytes, offset, sha256 = null) => {
     const path = pathOf(key)
     const known = await head(key)
     if (known !== null) return alreadyThere(key, known.sizeBytes, sizeBytes)
-    return await incoming.write({ key, sizeBytes, offset, content }, async (finished) => {
+    return await incoming.write({ key, sizeBytes, offset, content, sha256 }, async (finished) => {
       await mkdir(dirname(path), { recursive: true, mode: 0o700 })
       return await publish(finished, path, key, sizeBytes)
     })

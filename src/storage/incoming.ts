@@ -12,6 +12,8 @@ export interface Upload {
   readonly sizeBytes: number
   readonly offset: number
   readonly content: AsyncIterable<Uint8Array>
+  /** SHA-256 of the whole object in hex: what was kept is only trusted when it and the rest make this. Null: not checked. */
+  readonly sha256: string | null
 }
 
 export interface Incoming {
@@ -19,15 +21,20 @@ export interface Incoming {
   /**
    * Writes the content to its end and syncs it; `use` gets the finished file, which goes afterwards. What came is kept when the
    * content breaks off, and thrown away when it is not what was announced.
-   * @throws {AppError} invalid_request, wrong_offset
+   * @throws {AppError} invalid_request; wrong_offset, also when what was kept turns out wrong, or another upload goes on with it
    */
   write<T>(upload: Upload, use: (path: string) => Promise<T>): Promise<T>
 }
 
 interface Writer {
-  /** Makes it stop before its next piece. */
-  giveUp(): void
+  readonly stop: Stop
   readonly ended: Promise<unknown>
+}
+
+/** Makes a writer stop before its next piece, also while it waits for one. */
+interface Stop {
+  isAsked: boolean
+  wake: () => void
 }
 
 /** @param folder private; one process at a time. Old left-overs in it are removed. */
@@ -46,12 +53,9 @@ export async function openIncoming(folder: string): Promise<Incoming> {
       if (upload.offset > 0) await takeOver(writers.get(shared))
       // Two that begin at once are each on their own.
       const path = writers.has(shared) ? join(folder, `${crypto.randomUUID()}.part`) : shared
-      const stop = Promise.withResolvers<never>()
-      stop.promise.catch(() => {})
-      const giveUp = (): void =>
-        stop.reject(new AppError("interrupted", `${upload.key}: another upload goes on with it`))
-      const work = writeAll(path, upload, stop.promise)
-      const writer: Writer = { giveUp, ended: work.catch(() => {}) }
+      const stop: Stop = { isAsked: false, wake: () => {} }
+      const work = writeAll(path, upload, stop)
+      const writer: Writer = { stop, ended: work.catch(() => {}) }
       if (path === shared) writers.set(shared, writer)
       try {
         await work
@@ -59,8 +63,7 @@ export async function openIncoming(folder: string): Promise<Incoming> {
         await rm(path, { force: true })
         return result
       } catch (error) {
-        const isBroken = error instanceof AppError && error.code === "invalid_request"
-        if (isBroken || path !== shared) await rm(path, { force: true })
+        if (isUseless(error) || path !== shared) await rm(path, { force: true })
         throw error
       } finally {
         if (writers.get(shared) === writer) writers.delete(shared)
@@ -69,29 +72,46 @@ export async function openIncoming(folder: string): Promise<Incoming> {
   }
 }
 
-async function takeOver(writer: Writer | undefined): Promise<void> {
-  writer?.giveUp()
-  await writer?.ended
+/** Whether nothing of what was kept can be gone on with. */
+function isUseless(error: unknown): boolean {
+  return error instanceof AppError && (error.code === "invalid_request" || error.details?.["isWrong"] === true)
 }
 
-async function writeAll(path: string, upload: Upload, stopped: Promise<never>): Promise<void> {
-  const { key, sizeBytes, offset } = upload
+async function takeOver(writer: Writer | undefined): Promise<void> {
+  if (writer === undefined) return
+  writer.stop.isAsked = true
+  writer.stop.wake()
+  await writer.ended
+}
+
+async function writeAll(path: string, upload: Upload, stop: Stop): Promise<void> {
+  const { key, sizeBytes, offset, sha256 } = upload
   const file = await openAt(path, upload)
   try {
+    const hash = sha256 === null ? null : new Bun.CryptoHasher("sha256")
+    if (hash !== null && offset > 0) for await (const part of Bun.file(path).stream()) hash.update(part)
     let written = offset
-    for await (const part of untilStopped(upload.content, stopped)) {
+    for await (const part of untilStopped(upload.content, key, stop)) {
       written += part.byteLength
       if (written > sizeBytes) break
+      hash?.update(part)
       await file.writeFile(part)
     }
     if (written !== sizeBytes) {
       const more = written > sizeBytes ? "more than" : `${written} of`
       throw new AppError("invalid_request", `${key}: ${more} the announced ${sizeBytes} bytes arrived`)
     }
+    if (hash !== null && hash.digest("hex") !== sha256) throw wrongBytes(key)
     await file.sync()
   } finally {
     await file.close()
   }
+}
+
+function wrongBytes(key: string): AppError {
+  return new AppError("wrong_offset", `${key}: what was kept of it is not its beginning`, {
+    details: { offset: 0, isWrong: true },
+  })
 }
 
 /** Opened for appending at the offset. @throws {AppError} wrong_offset */
@@ -104,20 +124,33 @@ async function openAt(path: string, { key, offset }: Upload): Promise<FileHandle
   return await open(path, "a", 0o600)
 }
 
-async function* untilStopped(content: AsyncIterable<Uint8Array>, stopped: Promise<never>): AsyncGenerator<Uint8Array> {
+async function* untilStopped(content: AsyncIterable<Uint8Array>, key: string, stop: Stop): AsyncGenerator<Uint8Array> {
   const iterator = content[Symbol.asyncIterator]()
   let hasEnded = false
   try {
     for (;;) {
-      const next = await Promise.race([iterator.next(), stopped])
+      const next = await nextUnlessStopped(iterator, key, stop)
       hasEnded = next.done === true
-      if (hasEnded) return
+      if (next.done === true) return
       yield next.value
     }
   } finally {
     // Not waited for: what reads from a dead line may never answer.
     if (!hasEnded) void Promise.resolve(iterator.return?.()).catch(() => {})
   }
+}
+
+/** A promise of its own for each piece: a race against one that lives as long as the upload would keep every piece in memory. */
+async function nextUnlessStopped(
+  iterator: AsyncIterator<Uint8Array>,
+  key: string,
+  stop: Stop,
+): Promise<IteratorResult<Uint8Array>> {
+  return await new Promise((resolve, reject) => {
+    stop.wake = () => reject(new AppError("wrong_offset", `${key}: another upload goes on with it`))
+    if (stop.isAsked) return stop.wake()
+    iterator.next().then(resolve, reject)
+  })
 }
 
 async function removeAbandoned(folder: string): Promise<void> {

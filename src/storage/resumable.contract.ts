@@ -70,7 +70,34 @@ export function resumableContract(
       const dead = store.put(key, stuck("hello "), 11).catch((error: unknown) => error)
       while ((await store.keptBytes(key, 11)) < 6) await Bun.sleep(5)
       expect(await store.putFrom(key, text("world"), 11, 6)).toEqual({ isNew: true })
-      expect(await dead).toMatchObject({ code: "interrupted" })
+      expect(await dead).toMatchObject({ code: "wrong_offset" })
+      expect(await (await store.get(key))?.content.text()).toBe("hello world")
+    })
+
+    test("what was kept is not trusted when it and the rest are not the object: the next one begins anew", async () => {
+      const { store } = await make()
+      const key = newKey()
+      const sha256 = new Bun.CryptoHasher("sha256").update("hello world").digest("hex")
+      await expect(store.put(key, cut("hullo "), 11)).rejects.toThrow()
+      const wrong = store.putFrom(key, text("world"), 11, 6, sha256)
+      await expect(wrong).rejects.toMatchObject({ code: "wrong_offset", details: { offset: 0 } })
+      expect(await store.get(key)).toBeNull()
+      expect(await store.keptBytes(key, 11)).toBe(0)
+      await expect(store.put(key, cut("hello "), 11)).rejects.toThrow()
+      expect(await store.putFrom(key, text("world"), 11, 6, sha256)).toEqual({ isNew: true })
+    })
+
+    test("two that go on at once with one upload both end, and nothing is mixed", async () => {
+      const { store } = await make()
+      const key = newKey()
+      await expect(store.put(key, cut("hello "), 11)).rejects.toThrow()
+      const ends = await Promise.allSettled([
+        store.putFrom(key, text("wor", "ld"), 11, 6),
+        store.putFrom(key, text("wor", "ld"), 11, 6),
+      ])
+      for (const end of ends) if (end.status === "rejected") expect(end.reason).toMatchObject({ code: "wrong_offset" })
+      const kept = await store.keptBytes(key, 11)
+      if (kept < 11) await store.putFrom(key, text("hello world".slice(kept)), 11, kept)
       expect(await (await store.get(key))?.content.text()).toBe("hello world")
     })
 
