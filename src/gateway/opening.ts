@@ -3,11 +3,12 @@ import type { z } from "zod"
 import type { OpenRequest } from "../handoff/request.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import type { openAnswerSchema, openRequestSchema, PreflightAnswer, PreflightRequest } from "../protocol/gateway-api.ts"
-import type { HostId, TenantId } from "../protocol/ids.ts"
+import type { HostId, TenantId, WorkspaceId } from "../protocol/ids.ts"
 import { PROTOCOL_VERSION } from "../protocol/version.ts"
 import type { KnownHost } from "./known-hosts.ts"
 import { notFound, refusalError } from "./refusals.ts"
 import type { Services } from "./services.ts"
+import { unsettledHandoffs } from "./store/records.ts"
 
 type Open = z.infer<typeof openRequestSchema>
 type Opened = z.infer<typeof openAnswerSchema>
@@ -46,6 +47,7 @@ export async function openHandoff(
     const { handoff, workspace } = foreseen.answer
     return { handoff, workspace, notices: [], sourcePreflight: null, targetPreflight: null }
   }
+  await tellUndone(services, tenant, request.workspace)
   const { preflight } = request
   const first = await preflightOf(services, source, { ...preflight, arriving: null }, signal)
   const second = await preflightOf(services, target, { ...preflight, leaving: null }, signal)
@@ -80,6 +82,17 @@ async function sayWhose({ hosts }: Services, owner: KnownHost): Promise<void> {
   await hosts.reach(owner).catch((error: unknown) => {
     if (toAppError(error).code === "other_gateway") throw error
   })
+}
+
+/**
+ * What an undone hand-off has left to be told is told first: a target that has not heard of it would take its own half-written copy for
+ * work that nobody has seen. A host that is away is told by its preflight that it is.
+ */
+async function tellUndone({ db, driver }: Services, tenant: TenantId, workspace: WorkspaceId): Promise<void> {
+  const rows = (await unsettledHandoffs(db, tenant)).map(({ row }) => row)
+  for (const row of rows.filter((each) => each.workspace === workspace && each.state === "abandoned")) {
+    await driver.drive(tenant, row.id, () => {}, new AbortController().signal).catch(() => {})
+  }
 }
 
 interface Asked {
