@@ -18,6 +18,7 @@ import { checkpoints } from "./checkpoints.ts"
 import { driver } from "./driver.ts"
 import { hosts } from "./hosts.ts"
 import { gatewayIdentity } from "./identity.ts"
+import { keepLines } from "./keep-lines.ts"
 import { ownership } from "./ownership.ts"
 import { notFound } from "./refusals.ts"
 import { mountBlobs } from "./routes/blobs.ts"
@@ -87,6 +88,7 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
   const [user, hostsOnly] = [served(userApp(services)), served(hostApp(services))]
   const listener = await serveUnix(services.hostSocket, hostsOnly)
   const background = startBackground(services)
+  const lines = keepLines(services)
   return {
     user,
     hosts: hostsOnly,
@@ -95,6 +97,7 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
     stopHosts: async () => await services.hosts.stopAll(),
     async stop() {
       background.stop()
+      lines.stop()
       await listener.stop(true)
       await background.ended
       await services.ssh.close()

@@ -71,6 +71,7 @@ const CONTROL_SPARE = 17
 const CONNECT_MS = 60_000
 const FORWARD_MS = 30_000
 const END_MS = 3000
+const LAST_WORDS_MS = 500
 const STDERR_KEPT = 16 * 1024
 
 interface Connection extends Master {
@@ -90,10 +91,11 @@ export function tunnelKeeper(options: TunnelKeeperOptions): TunnelKeeper {
   const { nowMs = Date.now, log = () => {} } = options
   const lines = new Map<HostId, Line>()
   const masters = new Set<Connection>()
+  const closing = new AbortController()
   const open: TunnelKeeper["open"] = async (place, start) => {
     const known = lines.get(place.host)
     if (known !== undefined && known.state.state !== "down") return (await known.work).tunnel
-    const work = makeLine(options, place, start)
+    const work = makeLine(options, place, start, closing.signal)
     const line: Line = { state: { state: "connecting" }, work }
     lines.set(place.host, line)
     try {
@@ -121,7 +123,7 @@ export function tunnelKeeper(options: TunnelKeeperOptions): TunnelKeeper {
   return {
     open,
     async master(place) {
-      const connection = await connect(options, place)
+      const connection = await connect(options, place, closing.signal)
       masters.add(connection)
       void connection.ended.then(() => masters.delete(connection))
       return connection
@@ -129,6 +131,7 @@ export function tunnelKeeper(options: TunnelKeeperOptions): TunnelKeeper {
     stateOf: (host) => lines.get(host)?.state ?? null,
     end,
     async close() {
+      closing.abort()
       await Promise.all([...lines.keys()].map(end))
       await Promise.all([...masters].map(async (connection) => await connection.close()))
     },
@@ -139,8 +142,9 @@ async function makeLine(
   options: TunnelKeeperOptions,
   place: HostPlace,
   start: (run: SshRun) => Promise<FarSockets>,
+  closing: AbortSignal,
 ): Promise<{ readonly connection: Connection; readonly tunnel: Tunnel }> {
-  const connection = await connect(options, place)
+  const connection = await connect(options, place, closing)
   try {
     const far = await start(connection.run)
     const socket = socketPath(options.folder, `${place.host}.sock`)
@@ -183,10 +187,14 @@ async function forward(
   throw sshFailure({ name, destination: root, exitCode, stderr })
 }
 
-/** Connects and proves that a command runs there: what we say comes back. */
+/**
+ * Connects and proves that a command runs there: what we say comes back.
+ * @param closing ends an attempt; a connection that is up is closed by its own `close`
+ */
 async function connect(
   options: TunnelKeeperOptions,
   { name, root }: Pick<HostPlace, "name" | "root">,
+  closing: AbortSignal,
 ): Promise<Connection> {
   checkDestination(root)
   await privateFolder(options.folder)
@@ -197,7 +205,7 @@ async function connect(
   const ended = child.exited.then(async () => {
     isOpen = false
     await rm(control, { force: true })
-    return lastLine(await stderr.whole)
+    return lastLine(await stderr.text())
   })
   const close = async (): Promise<void> => {
     // The far command reads to the end, and with it the connection ends.
@@ -210,12 +218,16 @@ async function connect(
   void child.stdin.write(`${nonce}\n`)
   await child.stdin.flush()
   const timer = setTimeout(() => child.kill(), CONNECT_MS)
+  const giveUp = (): void => child.kill()
+  closing.addEventListener("abort", giveUp, { once: true })
+  if (closing.aborted) giveUp()
   const isUp = await comesBack(child.stdout, nonce)
+  closing.removeEventListener("abort", giveUp)
   clearTimeout(timer)
   if (!isUp) {
     child.kill()
     const exitCode = await child.exited
-    throw sshFailure({ name, destination: root, exitCode, stderr: await stderr.whole })
+    throw sshFailure({ name, destination: root, exitCode, stderr: await stderr.text() })
   }
   const run: SshRun = async (command, more) => await options.client.run(root, command, { ...more, control })
   return { control, run, ended, isOpen: () => isOpen, close }
@@ -259,14 +271,19 @@ async function comesBack(stream: ReadableStream<Uint8Array>, nonce: string): Pro
   return true
 }
 
-function keepLast(stream: ReadableStream<Uint8Array>): { readonly whole: Promise<string> } {
+/** What a process that has ended said last. A ProxyCommand of it may live on and hold the stream: nobody waits for that. */
+function keepLast(stream: ReadableStream<Uint8Array>): { text(): Promise<string> } {
+  let text = ""
   const whole = (async () => {
     const decoder = new TextDecoder()
-    let text = ""
     for await (const part of stream) text = (text + decoder.decode(part, { stream: true })).slice(-STDERR_KEPT)
-    return text
-  })()
-  return { whole: whole.catch(() => "") }
+  })().catch(() => {})
+  return {
+    async text() {
+      await Promise.race([whole, Bun.sleep(LAST_WORDS_MS)])
+      return text
+    },
+  }
 }
 
 function lastLine(text: string): string {
