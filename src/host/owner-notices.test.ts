@@ -110,6 +110,6 @@ test("an owner that answers says which of its sessions are in a turn, of this wo
     return noticesOf(view(), [hostLookSchema.parse({ ...up, state: { ...state, workspaces } })], HERE, NOW)
   }
   expect(lines([other, workspace])).toEqual(["on box: 2 claude sessions in a turn"])
-  expect(lines([other, { ...workspace, running: [] }])).toEqual(["on box: no session is in a turn"])
+  expect(lines([other, { ...workspace, running: [] }])).toEqual([])
   expect(lines([other, { ...workspace, running: null }])).toEqual([])
 })

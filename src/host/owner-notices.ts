@@ -37,13 +37,9 @@ function behindNotices({ workspace }: WorkspaceView, looks: readonly HostLook[])
 function workThere({ workspace }: WorkspaceView, owner: HostLook): string[] {
   const running =
     owner.state?.workspaces.find(({ name, isOwner }) => isOwner && name === workspace.name)?.running ?? null
-  if (running === null) return []
+  if (running === null || running.length === 0) return []
   const words = running.map(({ agent, count }) => `${count} ${agent} session${count === 1 ? "" : "s"}`)
-  return [
-    words.length === 0
-      ? `on ${owner.name}: no session is in a turn`
-      : `on ${owner.name}: ${words.join(", ")} in a turn`,
-  ]
+  return [`on ${owner.name}: ${words.join(", ")} in a turn`]
 }
 
 function silence(owner: HostLook, nowMs: number): string[] {
