@@ -115,7 +115,7 @@ export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
       await stop()
       await line[Symbol.asyncDispose]()
       await reboot()
-      if (options.asOtherUser === true) await run("userdel", user.name)
+      if (options.asOtherUser === true) await until(async () => await isUserGone(user.name))
       await rm(folder, { recursive: true, force: true, maxRetries: 5 })
     },
   }
@@ -180,6 +180,14 @@ async function whoLogsIn(
   const gid = (await run("id", "-g", name)).trim()
   await chown(home, Number(ids), Number(gid))
   return { name, uid: Number(ids), gid: Number(gid) }
+}
+
+/** What was ended a moment ago may still be there, and nobody is taken away as long as a process is theirs. */
+async function isUserGone(name: string): Promise<boolean> {
+  return await run("userdel", name).then(
+    () => true,
+    () => false,
+  )
 }
 
 function pidFile(folder: string): string {
