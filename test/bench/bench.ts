@@ -27,7 +27,7 @@ const ROUNDS = 7
 const CODE_ROUNDS = 7
 const SMALL_RUNS = 3
 const STARTS = 20
-const SSH_ROUNDS = 5
+const SSH_ROUNDS = 6
 const SSH_SLOW_ROUNDS = 3
 const OPTIONS = {
   quick: { type: "boolean" },
