@@ -1,5 +1,5 @@
 /** The second host of the demo: a folder of this machine or, with `--ssh`, another HOME behind a real sshd on loopback. */
-import { readdir, writeFile } from "node:fs/promises"
+import { readdir, readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { openPortsOf } from "../support/open-ports.ts"
 import type { OpencodeHome } from "../support/opencode-home.ts"
@@ -68,7 +68,10 @@ export async function sshBox(agentsBin: string): Promise<Box & AsyncDisposable> 
       return agents
     },
     async look(checks) {
-      const { processes, listening } = await openPortsOf(sshd.home)
+      const { processes, listening } = await openPortsOf(
+        sshd.home,
+        Number(await readFile(join(sshd.folder, "sshd.pid"), "utf8")),
+      )
       checks.holds("decamp's daemon runs on the box", processes > 0)
       checks.same("and no port is open there", listening, [])
     },

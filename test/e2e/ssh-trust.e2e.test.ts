@@ -9,6 +9,7 @@ import { localHostSchema, type LocalHost } from "../../src/protocol/local-host.t
 import { PROTOCOL_VERSION } from "../../src/protocol/version.ts"
 import { userGit } from "../support/checkout.ts"
 import { isPossible } from "../support/full-disk.ts"
+import { openPortsOf } from "../support/open-ports.ts"
 import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
 import { makeWorld, type Machine, type World } from "../support/world.ts"
 
@@ -17,14 +18,12 @@ const isRoot = process.getuid?.() === 0
 let world: World
 let sshd: Sshd
 let laptop: Machine
-let portsBefore: string[] = []
 
 beforeAll(async () => {
   if (NO_SSHD !== null) throw new Error(NO_SSHD)
   world = await makeWorld()
   sshd = await startSshd({ asOtherUser: isRoot })
   laptop = await world.machine("laptop", { PATH: `${sshd.bin}:${world.bin}:${process.env["PATH"]}` })
-  portsBefore = await listeners()
   expect(await laptop.plain(["hosts", "add", "ssh", "box", "box"])).toMatchObject({ exitCode: 0 })
   const directory = join(laptop.home, "src/shop")
   await mkdir(directory, { recursive: true })
@@ -38,15 +37,6 @@ afterAll(async () => {
   await world?.[Symbol.asyncDispose]()
   await sshd?.[Symbol.asyncDispose]()
 })
-
-/** Listening TCP sockets of this machine, which is laptop and box at once (proc(5)). */
-async function listeners(): Promise<string[]> {
-  const tables = await Promise.all(["tcp", "tcp6"].map(async (name) => await readFile(`/proc/net/${name}`, "utf8")))
-  const rows = tables.flatMap((table) => table.split("\n").slice(1))
-  return rows
-    .map((row) => row.trim().split(/\s+/))
-    .flatMap(([, local = "", , state]) => (state === "0A" ? [local] : []))
-}
 
 /** Runs a program as the user of the box, as an agent there would. */
 async function asBox(...argv: string[]): Promise<{ exitCode: number; text: string }> {
@@ -74,8 +64,12 @@ async function ask(socket: string, method: string, path: string, token: string |
 }
 
 test("no port was opened: everything goes over unix sockets", async () => {
-  const after = await listeners()
-  expect(after.filter((each) => !portsBefore.includes(each))).toEqual([])
+  const server = Number(await readFile(join(sshd.folder, "sshd.pid"), "utf8"))
+  for (const [home, parent] of [[sshd.home, server] as const, [laptop.home] as const]) {
+    const { processes, listening } = await openPortsOf(home, parent)
+    expect(processes).toBeGreaterThan(0)
+    expect(listening).toEqual([])
+  }
 })
 
 test("the box's user opens the line, and no user route is behind it, with or without its token", async () => {

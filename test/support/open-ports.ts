@@ -8,12 +8,14 @@ export interface OpenPorts {
   readonly listening: readonly string[]
 }
 
-export async function openPortsOf(home: string): Promise<OpenPorts> {
+/** @param sshd its pid: ports that it opened for a login (`ssh -R`) are those of its children, which have another environment */
+export async function openPortsOf(home: string, sshd?: number): Promise<OpenPorts> {
   const inodes = new Set<string>()
   let processes = 0
   for (const pid of (await readdir("/proc")).filter((name) => /^\d+$/.test(name))) {
     const environment = await readFile(`/proc/${pid}/environ`, "utf8").catch(() => "")
-    if (!environment.split("\0").includes(`HOME=${home}`)) continue
+    const isOfLogin = environment.split("\0").includes(`HOME=${home}`)
+    if (!isOfLogin && (sshd === undefined || !(await descends(Number(pid), sshd)))) continue
     processes += 1
     const open = await readdir(`/proc/${pid}/fd`).catch(() => [])
     const targets = await Promise.all(open.map((fd) => readlink(`/proc/${pid}/fd/${fd}`).catch(() => "")))
@@ -31,4 +33,13 @@ async function listeningSockets(): Promise<(readonly [string, string])[]> {
   return tables
     .flatMap((table) => table.split("\n").map((line) => line.trim().split(/\s+/)))
     .flatMap((columns) => (columns[3] === "0A" ? [[columns[9] ?? "", columns[1] ?? ""] as const] : []))
+}
+
+async function descends(pid: number, ancestor: number): Promise<boolean> {
+  for (let at = pid; at > 1;) {
+    const status = await readFile(`/proc/${at}/status`, "utf8").catch(() => "")
+    at = Number(/^PPid:\t(\d+)$/m.exec(status)?.[1] ?? 0)
+    if (at === ancestor) return true
+  }
+  return false
 }
