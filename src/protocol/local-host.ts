@@ -18,6 +18,8 @@ export const localHostSchema = z.object({
   gatewaySocket: z.string(),
   /** Whose host it is; null: nobody's any more (`ssh` only; a local host is known by its gateway's socket). */
   gateway: gatewayIdentitySchema.nullable().default(null),
+  /** Since when. */
+  gatewaySinceMs: z.int().nullable().default(null),
   /** What the host shows the gateway. */
   token: z.string().min(32),
   /** What the gateway shows the host. */

@@ -106,6 +106,7 @@ async function setup(
     name,
     gatewaySocket: gatewaySocketOf(root),
     gateway,
+    gatewaySinceMs: Date.now(),
     token,
     inboundToken: newToken(),
   }
@@ -164,7 +165,8 @@ async function revoke(root: string): Promise<z.input<typeof revokeAnswerSchema>>
       hint: "type it on the machine that a laptop added by: decamp hosts add ssh",
     })
   }
-  const file: LocalHost = { ...known, gateway: null, token: newToken(), inboundToken: newToken() }
+  const fresh = { token: newToken(), inboundToken: newToken() }
+  const file: LocalHost = { ...known, ...fresh, gateway: null, gatewaySinceMs: Date.now() }
   await writeFileDurably(hostFilePath(root), JSON.stringify(file))
   await stopDaemon(root)
   return { gateway: known.gateway }
@@ -178,14 +180,11 @@ async function ours(root: string, gateway: GatewayIdentity): Promise<LocalHost> 
   return file
 }
 
-function refuseOther({ gateway }: LocalHost, asking: GatewayIdentity): void {
+function refuseOther({ gateway, gatewaySinceMs: sinceMs }: LocalHost, asking: GatewayIdentity): void {
   if (gateway?.id === asking.id) return
-  if (gateway === null) {
-    throw new AppError("other_gateway", "the tokens of this host were revoked there", { details: { gateway: null } })
-  }
-  throw new AppError("other_gateway", `it belongs to the gateway on ${gateway.name}`, {
-    details: { gateway: gateway.name },
-  })
+  const message =
+    gateway === null ? "the tokens of this host were revoked there" : `it belongs to the gateway on ${gateway.name}`
+  throw new AppError("other_gateway", message, { details: { gateway: gateway?.name ?? null, sinceMs } })
 }
 
 function gatewaySocketOf(root: string): string {

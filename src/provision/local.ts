@@ -43,6 +43,7 @@ export function localProvisioner(options: LocalProvisionerOptions): Provisioner 
         name,
         gatewaySocket: options.gatewaySocket,
         gateway: null,
+        gatewaySinceMs: null,
         token,
         inboundToken,
       }

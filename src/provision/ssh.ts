@@ -249,12 +249,18 @@ function said(
   if (code === "not_found") return gone(place)
   if (code === "other_gateway") {
     const end = verb === "setup" ? "" : "; this machine is not its authority any more"
-    return new AppError("other_gateway", `${place.name}: ${message}${end}`, {
+    return new AppError("other_gateway", `${place.name}: ${message}${sinceWords(details?.["sinceMs"])}${end}`, {
       hint: `to take it, and the workspaces it owns, over to this machine: decamp hosts add ssh ${place.name} ${place.root} --adopt`,
       details,
     })
   }
   return new AppError(code, `${place.name}: ${message}`, { hint, details })
+}
+
+/** In this machine's own time, to the minute. */
+function sinceWords(sinceMs: unknown): string {
+  if (typeof sinceMs !== "number") return ""
+  return ` since ${new Date(sinceMs).toLocaleString("sv-SE").slice(0, 16)}`
 }
 
 function gone(place: HostPlace): AppError {
