@@ -1,16 +1,19 @@
 /** Moves blobs between a host's spool and the store by signed URLs. Never holds a blob in memory. */
 import { z } from "zod"
 import type { BlobRef, BlobSource } from "../protocol/blob.ts"
-import { AppError, isRetryable, toAppError } from "../protocol/errors.ts"
+import { AppError, toAppError } from "../protocol/errors.ts"
 import {
   ASK_OFFSET,
+  DIGEST_HEADER,
   keptAnswerSchema,
   OFFSET_HEADER,
   type blobPlanAnswerSchema,
   type blobUrlsAnswerSchema,
 } from "../protocol/gateway-api.ts"
 import type { BlobId } from "../protocol/ids.ts"
+import { retrying, type Attempt } from "./attempts.ts"
 import { parsedAnswer, placeOf, readText, type Fetcher, type StepListener } from "./http.ts"
+import { progressOf } from "./progress.ts"
 
 /** The part of a host's spool (storage/spool.ts) that a transfer needs. */
 export interface TransferSpool {
@@ -30,15 +33,8 @@ export interface TransferSpool {
 /** Large ones fill the line by themselves; of small ones each takes the line's delay, which several can share. */
 const LARGE_BYTES = 256 * 1024
 const CONCURRENCY = { small: 8, large: 2 } as const
-/** For a line that was lost, about a minute; for a failure of the other side. */
-const TRIES = { cut: 40, failed: 3 } as const
-const FIRST_PAUSE_MS = 250
-/** A line that comes back is not kept waiting for longer. */
-const MAX_PAUSE_MS = 2000
 /** From so many bytes on, an upload first asks how much of it is there already. */
 const ASKED_BYTES = 4 * 1024 * 1024
-/** Progress is told once per so many bytes at most. */
-const PROGRESS_BYTES = 256 * 1024
 /** A transfer in which no byte moves for so long has failed. */
 const SILENCE_MS = 60_000
 /** Of one upload: the other side reads it as fast as its disk is. */
@@ -73,19 +69,25 @@ export async function uploadBlobs(fetcher: Fetcher, upload: Upload): Promise<num
   const progress = progressOf(upload.listener, upload.step, total)
   const isSmall = ({ sizeBytes }: { readonly sizeBytes: number }): boolean => sizeBytes < LARGE_BYTES
   await each(files, isSmall, async ({ url, path, sizeBytes }) => {
-    await retrying(signal, async (wasCut) => {
-      const isAsked = wasCut || sizeBytes >= ASKED_BYTES
+    const content = Bun.file(path)
+    const done = progress.part()
+    let digest: string | null = null
+    await retrying(signal, async (attempt) => {
+      const isAsked = attempt.wasCut || sizeBytes >= ASKED_BYTES
       const offset = isAsked ? await keptThere(fetcher, url, signal) : 0
-      if (offset < sizeBytes) await putOne(fetcher, url, Bun.file(path), { offset, sizeBytes }, signal)
+      attempt.startsAt(offset)
+      done(offset)
+      if (offset > 0 && offset < sizeBytes) digest ??= await sha256Of(content)
+      if (offset < sizeBytes) await putOne(fetcher, url, content, { offset, sizeBytes, digest }, signal)
     })
-    progress.add(sizeBytes)
+    done(sizeBytes)
   })
   const { manifest } = upload
   await retrying(signal, async () => {
-    const whole = { offset: 0, sizeBytes: manifest.byteLength }
+    const whole = { offset: 0, sizeBytes: manifest.byteLength, digest: null }
     await putOne(fetcher, plan.manifestUrl, new Blob([manifest]), whole, signal)
   })
-  progress.add(manifest.byteLength)
+  progress.part()(manifest.byteLength)
   return total
 }
 
@@ -97,19 +99,33 @@ async function keptThere(fetcher: Fetcher, url: string, signal: AbortSignal | un
   return (await parsedAnswer(response, keptAnswerSchema, url, within)).offset
 }
 
+interface PartOf {
+  readonly offset: number
+  readonly sizeBytes: number
+  /** SHA-256 of the whole; known when it doesn't begin at the first byte. */
+  readonly digest: string | null
+}
+
 async function putOne(
   fetcher: Fetcher,
   url: string,
   content: Blob,
-  { offset, sizeBytes }: { readonly offset: number; readonly sizeBytes: number },
+  { offset, sizeBytes, digest }: PartOf,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   const within = AbortSignal.any([AbortSignal.timeout(UPLOAD_MS), ...(signal === undefined ? [] : [signal])])
   const length = { "content-length": String(sizeBytes - offset) }
-  const headers = offset === 0 ? length : { ...length, [OFFSET_HEADER]: String(offset) }
+  const resumed = { [OFFSET_HEADER]: String(offset), ...(digest === null ? {} : { [DIGEST_HEADER]: digest }) }
+  const headers = offset === 0 ? length : { ...length, ...resumed }
   const body = offset === 0 ? content : content.slice(offset)
   const response = await fetcher(pathOnly(url), { method: "PUT", body, headers, signal: within })
   await parsedAnswer(response, nothingSchema, url, within)
+}
+
+async function sha256Of(content: Blob): Promise<string> {
+  const hash = new Bun.CryptoHasher("sha256")
+  for await (const part of content.stream()) hash.update(part)
+  return hash.digest("hex")
 }
 
 export interface Download {
@@ -144,35 +160,64 @@ export async function downloadBlobs(
     await each(lacking, isSmall, async (ref) => {
       const url = urls.get(ref.id)
       if (url === undefined) throw missing(ref)
-      await retrying(signal, async () => await getOne(fetcher, url, ref, spool, signal))
-      progress.add(ref.storedSize)
+      const done = progress.part()
+      await retrying(signal, async (attempt) => await getOne(fetcher, { url, ref, spool, done, attempt, signal }))
+      done(ref.storedSize)
     })
   }
   return { source: spool.source(refs), bytesReceived: () => total }
 }
 
-async function getOne(
-  fetcher: Fetcher,
-  url: string,
-  ref: BlobRef,
-  spool: TransferSpool,
-  signal: AbortSignal | undefined,
-): Promise<void> {
+interface Fetching {
+  readonly url: string
+  readonly ref: BlobRef
+  readonly spool: TransferSpool
+  readonly done: (bytes: number) => void
+  readonly attempt: Attempt
+  readonly signal: AbortSignal | undefined
+}
+
+async function getOne(fetcher: Fetcher, fetching: Fetching): Promise<void> {
+  const { ref, spool } = fetching
   const kept = await spool.keptBytes(ref)
-  const offset = kept < ref.storedSize ? kept : 0
+  const offset = kept <= ref.storedSize ? kept : 0
+  fetching.attempt.startsAt(offset)
+  if (offset === 0) return await getFrom(fetcher, fetching, 0)
+  try {
+    // All of it is there when the process ended before it was named.
+    if (offset === ref.storedSize) await spool.receive(ref, noBytes(), offset)
+    else await getFrom(fetcher, fetching, offset)
+  } catch (error) {
+    // What was kept may have been wrong; from the first byte on it can't be.
+    if (toAppError(error).code !== "damaged_data") throw error
+    await getFrom(fetcher, fetching, 0)
+  }
+}
+
+async function getFrom(fetcher: Fetcher, fetching: Fetching, offset: number): Promise<void> {
+  const { url, ref, spool, done, signal } = fetching
   const response = await get(fetcher, url, signal, offset).catch((error: unknown) => {
     throw toAppError(error).code === "not_found" ? missing(ref) : error
   })
   // Whoever knows no ranges answers all of it.
   const from = response.status === 206 ? offset : 0
-  try {
-    await spool.receive(ref, bodyOf(response, signal), from)
-  } catch (error) {
-    // What was kept may have been wrong; from the first byte on it can't be.
-    if (from === 0 || toAppError(error).code !== "damaged_data") throw error
-    await spool.receive(ref, bodyOf(await get(fetcher, url, signal, 0), signal))
+  await spool.receive(ref, counted(bodyOf(response, signal), from, done), from)
+}
+
+async function* counted(
+  content: AsyncIterable<Uint8Array>,
+  from: number,
+  done: (bytes: number) => void,
+): AsyncGenerator<Uint8Array> {
+  let bytes = from
+  for await (const part of content) {
+    yield part
+    bytes += part.byteLength
+    done(bytes)
   }
 }
+
+async function* noBytes(): AsyncGenerator<Uint8Array> {}
 
 /** Answers a successful response; throws the error that was answered otherwise. */
 async function get(fetcher: Fetcher, url: string, signal: AbortSignal | undefined, offset: number): Promise<Response> {
@@ -261,37 +306,4 @@ async function sharing<T>(items: readonly T[], workers: number, work: (item: T) 
   }
   const ended = await Promise.allSettled(Array.from({ length: Math.min(workers, items.length) }, worker))
   for (const end of ended) if (end.status === "rejected") throw end.reason
-}
-
-/**
- * Tries again, after a growing pause, what may succeed then: no connection or a cut one for about a minute, a failure of the other
- * side a few times. `work` is told whether a line was cut.
- */
-async function retrying<T>(signal: AbortSignal | undefined, work: (wasCut: boolean) => Promise<T>): Promise<T> {
-  let wasCut = false
-  for (let tries = 1; ; tries += 1) {
-    try {
-      return await work(wasCut)
-    } catch (error) {
-      const failure = toAppError(error)
-      const isCut = failure.code === "unreachable" && failure.details?.["status"] === undefined
-      wasCut ||= isCut
-      const mayHelp = failure.code === "internal" || (isRetryable(failure.code) && failure.code !== "expired")
-      if (tries >= (isCut ? TRIES.cut : TRIES.failed) || !mayHelp || signal?.aborted === true) throw failure
-      await Bun.sleep(Math.min(MAX_PAUSE_MS, FIRST_PAUSE_MS * 2 ** (tries - 1)))
-    }
-  }
-}
-
-function progressOf(listener: StepListener, step: string, totalBytes: number): { add(bytes: number): void } {
-  let doneBytes = 0
-  let told = 0
-  return {
-    add(bytes) {
-      doneBytes += bytes
-      if (doneBytes - told < PROGRESS_BYTES && doneBytes < totalBytes) return
-      told = doneBytes
-      listener({ type: "progress", step, doneBytes, totalBytes })
-    },
-  }
 }

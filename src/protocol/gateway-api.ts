@@ -29,6 +29,8 @@ export const PROTOCOL_HEADER = "decamp-protocol"
  */
 export const OFFSET_HEADER = "upload-offset"
 export const ASK_OFFSET = "ask"
+/** Beside {@link OFFSET_HEADER} with a number: SHA-256 of all stored bytes in hex, with which what was kept before is checked. */
+export const DIGEST_HEADER = "upload-sha256"
 export const keptAnswerSchema = z.object({ offset: z.int().nonnegative() })
 
 export const errorBodySchema = z.object({

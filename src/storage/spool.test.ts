@@ -140,6 +140,24 @@ describe("a blob whose way here broke off", () => {
     expect(await readdir(folder)).toEqual([])
   })
 
+  test("that two go on with at once, each in a spool of its own on one folder, is not mixed", async () => {
+    const { ref, stored, spool, folder } = await half()
+    const other = await openSpool(folder)
+    const rest = (): AsyncGenerator<Uint8Array> => cut(stored.subarray(2000), 7)
+    const ends = await Promise.allSettled([spool.receive(ref, rest(), 2000), other.receive(ref, rest(), 2000)])
+    expect(ends.map(({ status }) => status)).toEqual(["fulfilled", "rejected"])
+    expect(ends[1]).toMatchObject({ reason: { code: "wrong_offset" } })
+    expect(Buffer.compare(await all(spool.source([ref]).open(ref.id)), stored)).toBe(0)
+    expect(await readdir(folder)).toEqual([ref.id])
+  })
+
+  test("of two that begin at once both succeed", async () => {
+    const { ref, stored, spool, folder } = await half()
+    await Promise.all([spool.receive(ref, cut(stored, 7)), spool.receive(ref, cut(stored, 70))])
+    expect(Buffer.compare(await all(spool.source([ref]).open(ref.id)), stored)).toBe(0)
+    expect(await readdir(folder)).toEqual([ref.id])
+  })
+
   test("goes with the hand-off", async () => {
     const { spool, folder } = await half()
     await spool.prune()

@@ -21,7 +21,7 @@ export interface Spool {
   keptBytes(ref: BlobRef): Promise<number>
   /**
    * Takes a blob in, from byte `offset` on, which must be what is kept. What comes is kept when the content breaks off.
-   * @throws {AppError} damaged_data when it is not what its manifest says: nothing of it is kept then
+   * @throws {AppError} damaged_data when it is not what its manifest says: nothing of it is kept then; wrong_offset
    */
   receive(ref: BlobRef, content: AsyncIterable<Uint8Array>, offset?: number): Promise<void>
   source(refs: readonly BlobRef[]): BlobSource
@@ -34,6 +34,9 @@ const TEMPORARY = ".tmp"
 const PART = ".part"
 /** Temporary files older than this belong to nobody who still writes. */
 const ABANDONED_MS = 24 * 3_600_000
+
+/** Parts that are written at this moment, over all spools of this process: two writers of one file would mix their bytes. */
+const written = new Set<string>()
 
 /** @param folder private, made by the caller */
 export async function openSpool(folder: string): Promise<Spool> {
@@ -63,16 +66,12 @@ export async function openSpool(folder: string): Promise<Spool> {
       const sizeBytes = await fileSize(path)
       return sizeBytes === null ? null : { path, sizeBytes }
     },
-    keptBytes: async (ref) => (await fileSize(partPath(folder, ref))) ?? 0,
-    async receive(ref, content, offset = 0) {
+    async keptBytes(ref) {
       const part = partPath(folder, ref)
-      try {
-        await writeVerified(part, ref, content, offset)
-      } catch (error) {
-        if (error instanceof AppError && error.code === "damaged_data") await rm(part, { force: true })
-        throw error
-      }
-      await keep(part, ref)
+      return written.has(part) ? 0 : ((await fileSize(part)) ?? 0)
+    },
+    async receive(ref, content, offset = 0) {
+      await receiveInto(folder, ref, content, offset, keep)
     },
     source(refs) {
       const known = new Map(refs.map((ref) => [ref.id, ref]))
@@ -92,6 +91,31 @@ export async function openSpool(folder: string): Promise<Spool> {
         if (isOurs && !kept.has(id.data)) await rm(join(folder, name), { force: true })
       }
     },
+  }
+}
+
+async function receiveInto(
+  folder: string,
+  ref: BlobRef,
+  content: AsyncIterable<Uint8Array>,
+  offset: number,
+  keep: (part: string, ref: BlobRef) => Promise<void>,
+): Promise<void> {
+  const shared = partPath(folder, ref)
+  const isAlone = !written.has(shared)
+  if (!isAlone && offset > 0) throw new AppError("wrong_offset", `blob ${ref.id}: something else receives the rest`)
+  // Whoever comes second is on its own, and leaves nothing to go on with.
+  const part = isAlone ? shared : partPath(folder, ref, `.${crypto.randomUUID()}`)
+  written.add(part)
+  try {
+    await writeVerified(part, ref, content, offset)
+    await keep(part, ref)
+  } catch (error) {
+    const isDamaged = error instanceof AppError && error.code === "damaged_data"
+    if (isDamaged || !isAlone) await rm(part, { force: true })
+    throw error
+  } finally {
+    written.delete(part)
   }
 }
 
@@ -121,8 +145,8 @@ async function writeEncoded(path: string, content: AsyncIterable<Uint8Array>, ma
 }
 
 /** Named by what is stored, so that bytes of another encoding of the same content are never mixed with these. */
-function partPath(folder: string, { id, storedSha256 }: BlobRef): string {
-  return join(folder, `${id}.${storedSha256.slice(0, 16)}${PART}`)
+function partPath(folder: string, { id, storedSha256 }: BlobRef, own = ""): string {
+  return join(folder, `${id}.${storedSha256.slice(0, 16)}${own}${PART}`)
 }
 
 async function writeVerified(

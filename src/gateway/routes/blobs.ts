@@ -1,13 +1,17 @@
 /** `/blobs/*`: contents by signed address. The address is the permission. */
 import type { Hono } from "hono"
 import { AppError } from "../../protocol/errors.ts"
-import { ASK_OFFSET, OFFSET_HEADER } from "../../protocol/gateway-api.ts"
+import { ASK_OFFSET, DIGEST_HEADER, OFFSET_HEADER } from "../../protocol/gateway-api.ts"
 import { checkSignedUrl } from "../../storage/signed-url.ts"
 import type { ByteRange, StoredObject, UrlGrant } from "../../storage/blob-store.ts"
 import { notFound } from "../refusals.ts"
 import type { Services } from "../services.ts"
 
-export function mountBlobs(app: Hono, { store, signingKey, nowMs }: Services): void {
+/** @param services the store, and what its addresses are signed with */
+export function mountBlobs(
+  app: Hono,
+  { store, signingKey, nowMs }: Pick<Services, "store" | "signingKey" | "nowMs">,
+): void {
   app.put("/blobs/*", async (context) => {
     const grant = checkSignedUrl(signingKey, context.req.raw, nowMs())
     const said = context.req.header(OFFSET_HEADER)
@@ -18,7 +22,8 @@ export function mountBlobs(app: Hono, { store, signingKey, nowMs }: Services): v
       const allowed = `${grant.sizeBytes - offset} allowed from byte ${offset} on`
       throw new AppError("invalid_request", `${grant.key}: ${announced} bytes announced, ${allowed}`)
     }
-    await store.putFrom(grant.key, context.req.raw.body ?? noBytes(), grant.sizeBytes, offset)
+    const sha256 = digestOf(context.req.header(DIGEST_HEADER), grant)
+    await store.putFrom(grant.key, context.req.raw.body ?? noBytes(), grant.sizeBytes, offset, sha256)
     return context.json({})
   })
   app.get("/blobs/*", async (context) => {
@@ -35,6 +40,11 @@ function offsetOf(header: string | undefined, { key, sizeBytes }: UrlGrant): num
   const offset = /^\d{1,15}$/.test(header) ? Number(header) : Number.NaN
   if (offset < sizeBytes) return offset
   throw new AppError("invalid_request", `${key}: an upload of ${sizeBytes} bytes can't begin at ${header.slice(0, 20)}`)
+}
+
+function digestOf(header: string | undefined, { key }: UrlGrant): string | null {
+  if (header === undefined || /^[0-9a-f]{64}$/.test(header)) return header ?? null
+  throw new AppError("invalid_request", `${key}: the digest of the upload is none`)
 }
 
 function contentResponse(found: StoredObject, range: ByteRange | null): Response {
