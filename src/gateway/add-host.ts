@@ -1,8 +1,9 @@
 /** Hosts that a user adds and removes. */
 import type { StepListener } from "../client/http.ts"
 import { BLOCKING_STATES } from "../handoff/record.ts"
-import { AppError } from "../protocol/errors.ts"
+import { AppError, toAppError } from "../protocol/errors.ts"
 import { newHostId, newIncarnation, type HostId, type TenantId } from "../protocol/ids.ts"
+import { DECAMP_VERSION } from "../protocol/version.ts"
 import { nameTaken, named, placeOf, provisionerOf, rowsOf, type HostParts, type KnownHost } from "./known-hosts.ts"
 import { reach } from "./reach-host.ts"
 import type { GatewayDatabase } from "./store/schema.ts"
@@ -52,7 +53,7 @@ export async function addSsh(
   const sameRoot = known.find((host) => host.root === root && host.kind === "ssh" && host !== sameName)
   if (sameRoot !== undefined) throw nameTaken(`${root} is the host ${sameRoot.name}`)
   if (sameName?.root === root && !adopt) {
-    await parts.ssh.upgrade(placeOf(sameName), tell)
+    await bringUpToDate(parts, sameName, tell)
     return (await reach(parts, sameName)).host
   }
   const token = newToken()
@@ -80,9 +81,21 @@ export async function upgradeHost(
       hint: "decamp stop, and the next command starts the new version",
     })
   }
-  const isNew = await parts.ssh.upgrade(placeOf(host), (text) => listener({ type: "notice", text }))
+  const isNew = await bringUpToDate(parts, host, (text) => listener({ type: "notice", text }))
   await reach(parts, host)
   return isNew
+}
+
+/** An upgrade that broke off may have left the new program there, and the daemon of the old one running. */
+async function bringUpToDate(parts: HostParts, host: KnownHost, tell: (text: string) => void): Promise<boolean> {
+  if (await parts.ssh.upgrade(placeOf(host), tell)) return true
+  const runs = await reach(parts, host).catch((error: unknown) => toAppError(error))
+  if (runs instanceof AppError && runs.code !== "protocol_mismatch") throw runs
+  if (!(runs instanceof AppError) && runs.hello.version === DECAMP_VERSION) return false
+  await parts.ssh.stop(placeOf(host))
+  await reach(parts, host)
+  tell(`✔ decamp ${DECAMP_VERSION} was there already, daemon started anew`)
+  return true
 }
 
 interface NewHost {

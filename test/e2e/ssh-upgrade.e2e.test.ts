@@ -1,84 +1,112 @@
-/** A box whose decamp is of another version, while a workspace lives there. */
+/** Versions of decamp that differ between a laptop and its box. */
 import { afterAll, beforeAll, expect, test } from "bun:test"
-import { copyFile, mkdir, readFile, readlink, rename, writeFile } from "node:fs/promises"
+import { copyFile, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
+import { DECAMP_VERSION } from "../../src/protocol/version.ts"
 import { userGit } from "../support/checkout.ts"
+import { otherBuild } from "../support/other-build.ts"
 import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
-import { BINARY, makeWorld, type CliResult, type Machine, type World } from "../support/world.ts"
+import { makeWorld, type CliResult, type Machine, type World } from "../support/world.ts"
 
 let world: World
 let sshd: Sshd
 let laptop: Machine
 let directory = ""
+let old = ""
 
 beforeAll(async () => {
   if (NO_SSHD !== null) throw new Error(NO_SSHD)
   world = await makeWorld()
   sshd = await startSshd()
   laptop = await world.machine("laptop", { PATH: `${sshd.bin}:${world.bin}:${process.env["PATH"]}` })
+  old = await otherBuild(join(world.root, "old"), { version: "0.0.9" })
   directory = join(laptop.home, "src/shop")
   await mkdir(directory, { recursive: true })
   await userGit(directory, "init", "-q", "-b", "main")
   await writeFile(join(directory, "a.txt"), "one\n")
   await userGit(directory, "add", ".")
   await userGit(directory, "commit", "-qm", "one")
-  expect(await laptop.plain(["hosts", "add", "ssh", "box", "box"])).toMatchObject({ exitCode: 0 })
-}, 120_000)
+})
 afterAll(async () => {
   await world?.[Symbol.asyncDispose]()
   await sshd?.[Symbol.asyncDispose]()
 })
 
+const there = (...parts: string[]): string => join(sshd.home, ...parts)
 const decamp = async (...args: string[]): Promise<CliResult> => await laptop.decamp(args, { cwd: directory })
-const binary = (): string => join(sshd.home, ".local/share/decamp/bin/decamp")
+const box = async (): Promise<object> =>
+  (await decamp("hosts")).json.hosts.find(({ name }: { name: string }) => name === "box")
 
-/** What the daemon there was started from; null while none runs. */
-async function program(): Promise<string | null> {
-  for (const pid of new Bun.Glob("[0-9]*").scanSync({ cwd: "/proc", onlyFiles: false })) {
-    const words = (await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")).split("\0")
-    if (words.includes("serve") && words.includes(join(sshd.home, ".local/share/decamp/host")))
-      return await readlink(`/proc/${pid}/exe`).catch(() => null)
-  }
-  return null
+/** The same laptop while it still had the old version. */
+async function asBefore(...args: string[]): Promise<number> {
+  return await Bun.spawn([old, ...args], { cwd: directory, env: { ...laptop.env }, stdout: "ignore", stderr: "ignore" })
+    .exited
 }
 
-/** The decamp there says another version of itself, and its daemon runs from a file of its own. */
-async function pretend(version: string): Promise<string> {
-  const real = join(sshd.folder, `decamp-${version}`)
-  await copyFile(BINARY, real)
-  const script = `#!/bin/sh\n[ "$1" = --version ] && { echo "decamp ${version}"; exit; }\nexec ${real} "$@"\n`
-  await writeFile(`${binary()}.made`, script, { mode: 0o755 })
-  await rename(`${binary()}.made`, binary())
-  await sshd.reboot()
-  return real
-}
-
-test("an older daemon with a workspace in it is replaced, and the workspace comes home with what was done", async () => {
-  const old = await pretend("0.0.1")
-  expect(await decamp("push", "--migrate")).toMatchObject({ exitCode: 0 })
-  expect(await program()).toBe(old)
-  const upgraded = await laptop.plain(["hosts", "upgrade", "box"])
-  expect(upgraded).toMatchObject({ exitCode: 0 })
-  expect(await program()).toBe(binary())
-  const { hosts } = (await decamp("hosts")).json
-  expect(hosts).toContainEqual(expect.objectContaining({ name: "box", reachable: true, workspacesOwned: ["shop"] }))
-  await writeFile(join(sshd.home, "decamp/shop/a.txt"), "written there\n")
+test("a box with an older daemon and a workspace in it goes on; adding it again brings it to this version", async () => {
+  expect(await asBefore("hosts", "add", "ssh", "box", "box")).toBe(0)
+  expect(await asBefore("push", "--migrate")).toBe(0)
+  expect(await asBefore("stop")).toBe(0)
+  expect(await box()).toMatchObject({ reachable: true, version: "0.0.9", workspacesOwned: ["shop"] })
+  const added = await laptop.plain(["hosts", "add", "ssh", "box", "box"])
+  expect(added).toMatchObject({ exitCode: 0 })
+  expect(added.stderr).toContain(`decamp ${DECAMP_VERSION} copied`)
+  expect(await box()).toMatchObject({ reachable: true, version: DECAMP_VERSION, workspacesOwned: ["shop"] })
+  await writeFile(there("decamp/shop/a.txt"), "one\ntwo\n")
   expect(await decamp("pull", "--migrate")).toMatchObject({ exitCode: 0 })
-  expect(await readFile(join(directory, "a.txt"), "utf8")).toBe("written there\n")
+  expect(await readFile(join(directory, "a.txt"), "utf8")).toBe("one\ntwo\n")
+})
+
+test("upgrading what is this version already changes nothing, and its daemon runs on", async () => {
+  const pid = await readFile(there(".local/share/decamp/host/state/daemon.pid"), "utf8")
+  expect(await decamp("hosts", "upgrade", "box")).toMatchObject({ exitCode: 0, json: { result: "nothing_to_do" } })
+  expect(await readFile(there(".local/share/decamp/host/state/daemon.pid"), "utf8")).toBe(pid)
+})
+
+test("an upgrade broke off when the program was there and its old daemon still ran: the same command ends it", async () => {
+  const [kept, program] = [there("kept"), there(".local/share/decamp/bin/decamp")]
+  await copyFile(program, kept)
+  const versions = [
+    ["0.0.9", { version: "0.0.9" }],
+    ["0.0.7", { version: "0.0.7", protocol: 99 }],
+  ] as const
+  for (const [version, build] of versions) {
+    const other = await otherBuild(join(world.root, `broken-off-${version}`), build)
+    await sshd.reboot()
+    await copyFile(other, `${program}.new`)
+    await rename(`${program}.new`, program)
+    // Its daemon starts.
+    expect(await box()).toMatchObject({ name: "box" })
+    await copyFile(kept, `${program}.new`)
+    await rename(`${program}.new`, program)
+    expect(await decamp("hosts", "upgrade", "box")).toMatchObject({ exitCode: 0, json: { result: "done" } })
+    expect(await box()).toMatchObject({ reachable: true, version: DECAMP_VERSION })
+  }
+  await rm(kept)
 }, 120_000)
 
-test("adding it once more does the same", async () => {
-  await pretend("0.0.2")
-  expect(await laptop.plain(["hosts", "add", "ssh", "box", "box"])).toMatchObject({ exitCode: 0 })
-  expect(await program()).toBe(binary())
-}, 60_000)
+test("a box that speaks another protocol is refused with the command that mends it", async () => {
+  const other = await otherBuild(join(world.root, "other"), { version: "0.0.8", protocol: 99 })
+  await sshd.reboot()
+  // Atomic, as the installation is: the program may be running.
+  await copyFile(other, there(".local/share/decamp/bin/new"))
+  await rename(there(".local/share/decamp/bin/new"), there(".local/share/decamp/bin/decamp"))
+  const refused = await decamp("push", "--migrate")
+  expect(refused.json.error).toMatchObject({ code: "protocol_mismatch", hint: "decamp hosts upgrade box" })
+  expect(await decamp("hosts", "upgrade", "box")).toMatchObject({ exitCode: 0, json: { result: "done" } })
+  expect(await decamp("push", "--migrate")).toMatchObject({ exitCode: 0 })
+})
 
-test("a newer one there is left as it is, and says what to do", async () => {
-  await pretend("99.0.0")
-  const before = await readFile(binary(), "utf8")
-  const { exitCode, json } = await decamp("hosts", "upgrade", "box")
-  expect(exitCode).toBeGreaterThan(1)
-  expect(json.error).toMatchObject({ code: "version_mismatch", hint: expect.any(String) })
-  expect(await readFile(binary(), "utf8")).toBe(before)
-  expect(await decamp("hosts")).toMatchObject({ exitCode: 0 })
-}, 60_000)
+test("a box with a newer decamp than the laptop's is not put back", async () => {
+  const newer = await otherBuild(join(world.root, "newer"), { version: "9.0.0" })
+  await copyFile(newer, there(".local/share/decamp/bin/new"))
+  await rename(there(".local/share/decamp/bin/new"), there(".local/share/decamp/bin/decamp"))
+  for (const command of [
+    ["upgrade", "box"],
+    ["add", "ssh", "box", "box"],
+  ]) {
+    const refused = await decamp("hosts", ...command)
+    expect(refused.json.error).toMatchObject({ code: "version_mismatch", message: expect.stringContaining("9.0.0") })
+  }
+  expect(await decamp("pull", "--migrate")).toMatchObject({ exitCode: 0 })
+})
