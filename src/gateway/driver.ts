@@ -269,7 +269,10 @@ interface Saying {
 
 async function say(parts: DriverParts, drive: Drive, { reached, row, word, role }: Saying): Promise<void> {
   try {
-    const { outcome } = await reached.client.word(word, drive.tell)
+    const { outcome } = await parts.hosts.saying(
+      reached.host.host,
+      async () => await reached.client.word(word, drive.tell),
+    )
     drive.answered.set(reached.host.host, { reached, atMs: parts.nowMs() })
     const means = outcome === "closed" ? closedMeans(word.word, role) : null
     if (means !== null) await judgeFor(parts, drive, row, reached, means)

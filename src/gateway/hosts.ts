@@ -52,6 +52,8 @@ export interface Hosts {
    * @throws {AppError} unreachable; protocol_mismatch; other_gateway
    */
   reach(host: KnownHost): Promise<Reached>
+  /** Runs what says a word to a host; meanwhile its line is not taken for dead. */
+  saying<T>(id: HostId, work: () => Promise<T>): Promise<T>
   /** Everything a list shows. */
   infos(tenant: TenantId): Promise<HostInfo[]>
   info(tenant: TenantId, name: string): Promise<HostInfo>
@@ -67,7 +69,8 @@ export interface Hosts {
   lineOf(host: KnownHost): LineState | null
 }
 
-export function hosts(parts: HostParts): Hosts {
+export function hosts(wiring: Omit<HostParts, "inWords">): Hosts {
+  const parts: HostParts = { ...wiring, inWords: new Map() }
   const { db } = parts
   return {
     everyone: async (tenant) => await rowsOf(db, tenant),
@@ -88,6 +91,14 @@ export function hosts(parts: HostParts): Hosts {
     upgrade: async (tenant, name, listener) => await upgradeHost(parts, tenant, name, listener),
     remove: async (tenant, name, options) => await removeHost(parts, tenant, name, options),
     reach: async (host) => await reach(parts, host),
+    async saying(id, work) {
+      parts.inWords.set(id, (parts.inWords.get(id) ?? 0) + 1)
+      try {
+        return await work()
+      } finally {
+        parts.inWords.set(id, (parts.inWords.get(id) ?? 1) - 1)
+      }
+    },
     infos: async (tenant) => await infos(parts, tenant),
     async info(tenant, name) {
       await named(db, tenant, name)

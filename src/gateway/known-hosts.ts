@@ -32,6 +32,8 @@ export interface HostParts {
   readonly local: Provisioner
   readonly ssh: Provisioner & Upgrader & LineKeeper
   readonly nowMs: () => number
+  /** Hosts to which a word is being said, and how many: their line lives, however slow its answer to anything else is. */
+  readonly inWords: Map<HostId, number>
 }
 
 /** How a host is handled that somebody made. @throws {AppError} unreachable for a laptop */

@@ -59,6 +59,8 @@ async function askAgain(parts: HostParts, host: KnownHost): Promise<Asked> {
   } catch (error) {
     const { code } = toAppError(error)
     if (!wasUp || (code !== "unreachable" && code !== "wrong_token")) throw error
+    // A transfer may fill a slow line for longer than a greeting is waited for; ssh itself tells when it is dead.
+    if ((parts.inWords.get(host.host) ?? 0) > 0) throw error
     await parts.ssh.renew(placeOf(host))
     return await ask(parts, host)
   }
