@@ -218,34 +218,31 @@ async function readPart(
   reader: Pick<ReadableStreamDefaultReader<Uint8Array>, "read">,
   call: StreamCall<unknown>,
 ): Promise<Uint8Array | null> {
-  let timer: ReturnType<typeof setTimeout> | undefined
-  const silence = new Promise<never>((_, reject) => {
-    timer = setTimeout(
-      () => reject(new AppError("unreachable", `${call.path}: nothing was heard for ${STREAM_SILENCE_MS / 1000} s`)),
-      STREAM_SILENCE_MS,
-    )
-  })
+  const stop = Promise.withResolvers<never>()
+  const timer = setTimeout(
+    () => stop.reject(new AppError("unreachable", `${call.path}: nothing was heard for ${STREAM_SILENCE_MS / 1000} s`)),
+    STREAM_SILENCE_MS,
+  )
+  // An in-process stream doesn't hear of the request's signal by itself. One listener a part, taken away with it.
+  const { signal } = call
+  const abort = (): void => {
+    if (signal !== undefined) stop.reject(abortError(signal, call.path))
+  }
+  if (signal?.aborted === true) abort()
+  signal?.addEventListener("abort", abort, { once: true })
   try {
-    const { done, value } = await Promise.race([reader.read(), silence, abortion(call)])
+    const { done, value } = await Promise.race([reader.read(), stop.promise])
     return done ? null : value
   } catch (error) {
     if (error instanceof AppError) throw error
-    if (call.signal?.aborted === true) throw abortError(call.signal, call.path)
+    if (signal?.aborted === true) throw abortError(signal, call.path)
     throw new AppError("unreachable", `the answer to ${call.path} was cut off: its outcome isn't known`, {
       cause: error,
     })
   } finally {
     clearTimeout(timer)
+    signal?.removeEventListener("abort", abort)
   }
-}
-
-/** Rejects when the call is aborted: an in-process stream doesn't hear of the request's signal by itself. */
-async function abortion(call: StreamCall<unknown>): Promise<never> {
-  const { signal, path } = call
-  return await new Promise<never>((_, reject) => {
-    if (signal?.aborted === true) reject(abortError(signal, path))
-    signal?.addEventListener("abort", () => reject(abortError(signal, path)), { once: true })
-  })
 }
 
 function jsonOf(text: string, what: string): unknown {
