@@ -4,8 +4,9 @@ import { chown, readdir, readlink, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { hostOutputSchema, hostsOutputSchema } from "../../src/protocol/output.ts"
 import { startRegistry, type Registry } from "../support/npm-registry.ts"
-import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
-import { makeWorld, type Machine, type World } from "../support/world.ts"
+import type { Sshd } from "../support/sshd.ts"
+import { makeSshWorld } from "../support/ssh-world.ts"
+import type { Machine, World } from "../support/world.ts"
 
 const TESTED = [
   { name: "opencode-ai", program: "opencode", version: "1.18.33" },
@@ -19,13 +20,10 @@ let registry: Registry
 let laptop: Machine
 
 beforeAll(async () => {
-  if (NO_SSHD !== null) throw new Error(NO_SSHD)
-  world = await makeWorld()
   registry = await startRegistry()
   for (const each of TESTED) await registry.publish({ ...each, script: `echo ${each.version}` })
-  sshd = await startSshd({ asOtherUser: process.getuid?.() === 0 })
+  ;({ world, sshd, laptop } = await makeSshWorld({ asOtherUser: process.getuid?.() === 0 }))
   await ofUser(".npmrc", `registry=${registry.url}/\n`)
-  laptop = await world.machine("laptop", { PATH: `${sshd.bin}:${world.bin}:${process.env["PATH"]}` })
 })
 afterAll(async () => {
   await world?.[Symbol.asyncDispose]()

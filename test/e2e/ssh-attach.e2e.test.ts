@@ -1,14 +1,12 @@
 /** The agent's own window on a session that is on a box, on the terminal of the laptop: `decamp attach` over SSH, with the real Claude Code. */
 import { afterAll, beforeAll, expect, test } from "bun:test"
-import { mkdir, writeFile } from "node:fs/promises"
-import { join } from "node:path"
 import { attachOutputSchema, sendOutputSchema } from "../../src/protocol/output.ts"
-import { requireTestAgents } from "../support/agents.ts"
-import { claudePrompt, makeClaudeHome, type ClaudeHome } from "../support/claude-home.ts"
+import { claudePrompt, type ClaudeHome } from "../support/claude-home.ts"
 import { startFakeModel, textOf, type FakeModel } from "../support/fake-model.ts"
-import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
+import type { Sshd } from "../support/sshd.ts"
+import { makeClaudeSshWorld } from "../support/ssh-world.ts"
 import { openTerminal } from "../support/tmux.ts"
-import { BINARY, makeDirtyRepository, makeWorld, type Machine, type World } from "../support/world.ts"
+import { BINARY, type Machine, type World } from "../support/world.ts"
 
 let world: World
 let sshd: Sshd
@@ -19,22 +17,8 @@ let local: string
 let remote: string
 
 beforeAll(async () => {
-  if (NO_SSHD !== null) throw new Error(NO_SSHD)
-  const { bin } = await requireTestAgents()
-  world = await makeWorld(bin)
   model = startFakeModel()
-  sshd = await startSshd()
-  laptop = await world.machine("laptop", { PATH: `${sshd.bin}:${world.bin}:${bin}:${process.env["PATH"]}` })
-  local = join(laptop.home, "src/shop")
-  remote = join(sshd.home, "decamp/shop")
-  here = await makeClaudeHome(laptop.home, model.baseUrl, [local])
-  const there = await makeClaudeHome(sshd.home, model.baseUrl, [remote])
-  // As its user would have set it up there: only a login knows the key and where the agent is.
-  const exported = Object.entries(there.env).filter(([name]) => name !== "HOME" && name !== "TERM")
-  const lines = exported.map(([name, value]) => `export ${name}='${value}'`)
-  await writeFile(join(sshd.home, ".profile"), `echo a banner\n${lines.join("\n")}\n`)
-  await mkdir(local, { recursive: true })
-  await makeDirtyRepository(local)
+  ;({ world, sshd, laptop, here, local, remote } = await makeClaudeSshWorld(model))
 }, 120_000)
 afterAll(async () => {
   await world?.[Symbol.asyncDispose]()

@@ -3,8 +3,9 @@ import { afterAll, beforeAll, expect, test } from "bun:test"
 import { mkdir, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { userGit } from "../support/checkout.ts"
-import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
-import { makeWorld, type Machine, type World } from "../support/world.ts"
+import type { Sshd } from "../support/sshd.ts"
+import { makeSshWorld } from "../support/ssh-world.ts"
+import type { Machine, World } from "../support/world.ts"
 
 const SIZE = 64 * 1024 * 1024
 const RESENT_MAX = 1024 * 1024
@@ -15,10 +16,7 @@ let laptop: Machine
 let directory: string
 
 beforeAll(async () => {
-  if (NO_SSHD !== null) throw new Error(NO_SSHD)
-  world = await makeWorld()
-  sshd = await startSshd()
-  laptop = await world.machine("laptop", { PATH: `${sshd.bin}:${world.bin}:${process.env["PATH"]}` })
+  ;({ world, sshd, laptop } = await makeSshWorld())
   directory = join(laptop.home, "src/shop")
   await mkdir(directory, { recursive: true })
   await userGit(directory, "init", "-q", "-b", "main")

@@ -4,6 +4,7 @@ import { chmod, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs
 import { join } from "node:path"
 import { isPossible } from "../support/full-disk.ts"
 import { NO_SSHD, startSshd, type Sshd, type SshdOptions } from "../support/sshd.ts"
+import { sshLaptop } from "../support/ssh-world.ts"
 import { makeWorld, type CliResult, type Machine, type World } from "../support/world.ts"
 
 /** What the script that looks at a machine may ask for; a real PATH holds much more. */
@@ -42,8 +43,7 @@ async function scene(options: SshdOptions = {}): Promise<{ sshd: Sshd; laptop: M
   const sshd = await startSshd(options)
   running.push(sshd)
   const name = `l${crypto.randomUUID().slice(0, 6)}`
-  const laptop = await world.machine(name, { PATH: `${sshd.bin}:${world.bin}:${process.env["PATH"]}` })
-  return { sshd, laptop }
+  return { sshd, laptop: await sshLaptop(world, sshd, name) }
 }
 
 const add = async (laptop: Machine, destination = "box"): Promise<CliResult> =>

@@ -1,10 +1,10 @@
 /** Nobody types a command: the line to a box that owns a workspace is there all the same, because the agents there need it. */
 import { afterAll, beforeAll, expect, test } from "bun:test"
-import { mkdir, readFile, writeFile } from "node:fs/promises"
+import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { userGit } from "../support/checkout.ts"
-import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
-import { makeWorld, type CliResult, type Machine, type World } from "../support/world.ts"
+import type { Sshd } from "../support/sshd.ts"
+import { makeShop, makeSshWorld } from "../support/ssh-world.ts"
+import type { CliResult, Machine, World } from "../support/world.ts"
 
 let world: World
 let sshd: Sshd
@@ -12,16 +12,8 @@ let laptop: Machine
 let directory = ""
 
 beforeAll(async () => {
-  if (NO_SSHD !== null) throw new Error(NO_SSHD)
-  world = await makeWorld()
-  sshd = await startSshd()
-  laptop = await world.machine("laptop", { PATH: `${sshd.bin}:${world.bin}:${process.env["PATH"]}` })
-  directory = join(laptop.home, "src/shop")
-  await mkdir(directory, { recursive: true })
-  await userGit(directory, "init", "-q", "-b", "main")
-  await writeFile(join(directory, "a.txt"), "one\n")
-  await userGit(directory, "add", ".")
-  await userGit(directory, "commit", "-qm", "one")
+  ;({ world, sshd, laptop } = await makeSshWorld())
+  directory = await makeShop(laptop)
   expect(await laptop.plain(["hosts", "add", "ssh", "box", "box"])).toMatchObject({ exitCode: 0 })
   expect(await decamp("push", "--migrate")).toMatchObject({ exitCode: 0 })
 }, 120_000)

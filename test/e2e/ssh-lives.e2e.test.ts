@@ -1,10 +1,10 @@
 /** What happens to lines and machines while a workspace is away: nothing is lost, everything goes on, and one is told. */
 import { afterAll, beforeAll, expect, test } from "bun:test"
-import { mkdir, readFile, writeFile } from "node:fs/promises"
+import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { userGit } from "../support/checkout.ts"
-import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
-import { closeGate, makeWorld, type CliResult, type Gate, type Machine, type World } from "../support/world.ts"
+import { startSshd, type Sshd } from "../support/sshd.ts"
+import { makeShop, makeSshWorld } from "../support/ssh-world.ts"
+import { closeGate, type CliResult, type Gate, type Machine, type World } from "../support/world.ts"
 
 let world: World
 let sshd: Sshd
@@ -12,18 +12,10 @@ let laptop: Machine
 let directory = ""
 
 beforeAll(async () => {
-  if (NO_SSHD !== null) throw new Error(NO_SSHD)
-  world = await makeWorld()
-  sshd = await startSshd()
+  ;({ world, sshd, laptop } = await makeSshWorld())
   // The git that a test can hold stands in front of PATH there, too: a login's profile says so.
   await writeFile(join(sshd.home, ".profile"), `PATH=${world.bin}:$PATH\n`)
-  laptop = await world.machine("laptop", { PATH: `${sshd.bin}:${world.bin}:${process.env["PATH"]}` })
-  directory = join(laptop.home, "src/shop")
-  await mkdir(directory, { recursive: true })
-  await userGit(directory, "init", "-q", "-b", "main")
-  await writeFile(join(directory, "a.txt"), "one\n")
-  await userGit(directory, "add", ".")
-  await userGit(directory, "commit", "-qm", "one")
+  directory = await makeShop(laptop)
   expect(await laptop.plain(["hosts", "add", "ssh", "box", "box"])).toMatchObject({ exitCode: 0 })
 })
 afterAll(async () => {

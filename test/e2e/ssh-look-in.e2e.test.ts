@@ -1,12 +1,12 @@
 /** Looking in on a box: `decamp ssh`, `hosts exec` and what they hand over, through a real sshd and login shells of other kinds. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test"
-import { chmod, mkdir, mkdtemp, rm, writeFile } from "node:fs/promises"
+import { chmod, mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { userGit } from "../support/checkout.ts"
-import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
+import type { Sshd } from "../support/sshd.ts"
+import { makeShop, makeSshWorld } from "../support/ssh-world.ts"
 import { openTerminal } from "../support/tmux.ts"
-import { BINARY, makeWorld, type CliResult, type Machine, type World } from "../support/world.ts"
+import { BINARY, type CliResult, type Machine, type World } from "../support/world.ts"
 
 /** A HOME that a shell takes apart without quotes (ssh itself forbids `$` in the path of a socket). */
 const HOME = "o'clock & !home"
@@ -25,20 +25,12 @@ function lookingIn(shell: string | null): void {
   let folder = ""
 
   beforeAll(async () => {
-    if (NO_SSHD !== null) throw new Error(NO_SSHD)
-    world = await makeWorld()
     folder = await mkdtemp(join(tmpdir(), "dh-"))
     // Another user has to come through.
     await chmod(folder, 0o711)
     const home = join(folder, HOME)
-    sshd = await startSshd(shell === null ? { home } : { home, asOtherUser: true, shell })
-    laptop = await world.machine("laptop", { PATH: `${sshd.bin}:${world.bin}:${process.env["PATH"]}` })
-    directory = join(laptop.home, "src/shop")
-    await mkdir(directory, { recursive: true })
-    await userGit(directory, "init", "-q", "-b", "main")
-    await writeFile(join(directory, "a.txt"), "one\n")
-    await userGit(directory, "add", ".")
-    await userGit(directory, "commit", "-qm", "one")
+    ;({ world, sshd, laptop } = await makeSshWorld(shell === null ? { home } : { home, asOtherUser: true, shell }))
+    directory = await makeShop(laptop)
     expect(await laptop.plain(["hosts", "add", "ssh", "box", "box"])).toMatchObject({ exitCode: 0 })
   }, 60_000)
   afterAll(async () => {

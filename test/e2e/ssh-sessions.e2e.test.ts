@@ -1,14 +1,14 @@
 /** The real Claude Code on a host over SSH: seen in the list while it works, held while it is away, and let go when the host is removed. */
 import { afterAll, beforeAll, expect, test } from "bun:test"
 import { existsSync } from "node:fs"
-import { mkdir, readdir, readFile, writeFile } from "node:fs/promises"
+import { readdir, readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { hostsOutputSchema, moveOutputSchema } from "../../src/protocol/output.ts"
-import { requireTestAgents } from "../support/agents.ts"
-import { claudePrompt, claudeRun, makeClaudeHome, startClaude, type ClaudeHome } from "../support/claude-home.ts"
+import { claudePrompt, claudeRun, startClaude, type ClaudeHome } from "../support/claude-home.ts"
 import { startFakeModel, toolCall, type FakeModel } from "../support/fake-model.ts"
-import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
-import { makeDirtyRepository, makeWorld, type Machine, type World } from "../support/world.ts"
+import type { Sshd } from "../support/sshd.ts"
+import { makeClaudeSshWorld } from "../support/ssh-world.ts"
+import type { Machine, World } from "../support/world.ts"
 
 let world: World
 let sshd: Sshd
@@ -20,22 +20,8 @@ let local: string
 let remote: string
 
 beforeAll(async () => {
-  if (NO_SSHD !== null) throw new Error(NO_SSHD)
-  const { bin } = await requireTestAgents()
-  world = await makeWorld(bin)
   model = startFakeModel()
-  sshd = await startSshd()
-  laptop = await world.machine("laptop", { PATH: `${sshd.bin}:${world.bin}:${bin}:${process.env["PATH"]}` })
-  local = join(laptop.home, "src/shop")
-  remote = join(sshd.home, "decamp/shop")
-  here = await makeClaudeHome(laptop.home, model.baseUrl, [local])
-  there = await makeClaudeHome(sshd.home, model.baseUrl, [remote])
-  // As its user would have set it up there: the agents of that host get what a login has.
-  const exported = Object.entries(there.env).filter(([name]) => name !== "HOME" && name !== "TERM")
-  const lines = exported.map(([name, value]) => `export ${name}='${value}'`)
-  await writeFile(join(sshd.home, ".profile"), `echo a banner\n${lines.join("\n")}\n`)
-  await mkdir(local, { recursive: true })
-  await makeDirtyRepository(local)
+  ;({ world, sshd, laptop, here, there, local, remote } = await makeClaudeSshWorld(model))
 }, 120_000)
 afterAll(async () => {
   await world?.[Symbol.asyncDispose]()

@@ -3,22 +3,17 @@ import { afterAll, beforeAll, expect, test } from "bun:test"
 import { mkdir, readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { userGit } from "../support/checkout.ts"
-import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
+import type { Sshd } from "../support/sshd.ts"
+import { makeSshWorld } from "../support/ssh-world.ts"
 import { openTerminal } from "../support/tmux.ts"
-import { BINARY, makeWorld, type Machine, type World } from "../support/world.ts"
+import { BINARY, type Machine, type World } from "../support/world.ts"
 
 let world: World
 let sshd: Sshd
 let laptop: Machine
 
 beforeAll(async () => {
-  if (NO_SSHD !== null) throw new Error(NO_SSHD)
-  world = await makeWorld()
-  sshd = await startSshd()
-  laptop = await world.machine("laptop", {
-    PATH: `${sshd.bin}:${world.bin}:${process.env["PATH"]}`,
-    TERM: "xterm-256color",
-  })
+  ;({ world, sshd, laptop } = await makeSshWorld())
 })
 afterAll(async () => {
   await world?.[Symbol.asyncDispose]()
@@ -34,7 +29,7 @@ test("ssh asks its own questions on the terminal, once; then the box is ready", 
   await writeFile(sshd.knownHosts, "")
   await using terminal = await openTerminal(world.root, typed("hosts", "add", "ssh", "box", "box"), {
     cwd: laptop.home,
-    env: laptop.env,
+    env: { ...laptop.env, TERM: "xterm-256color" },
   })
   await terminal.until(/authenticity of host .*can't be established/s)
   await terminal.until(/yes\/no/)
@@ -49,7 +44,7 @@ test("who answers no is told that nothing was changed", async () => {
   await writeFile(sshd.knownHosts, "")
   await using terminal = await openTerminal(world.root, typed("hosts", "add", "ssh", "other", "direct"), {
     cwd: laptop.home,
-    env: laptop.env,
+    env: { ...laptop.env, TERM: "xterm-256color" },
   })
   await terminal.until(/yes\/no/)
   await terminal.submit("no")
@@ -64,11 +59,14 @@ test("a push says when to keep the lid open and when it may be closed; `decamp s
   await userGit(directory, "commit", "-qm", "one", "--allow-empty")
   await using pushing = await openTerminal(world.root, typed("push", "--migrate"), {
     cwd: directory,
-    env: laptop.env,
+    env: { ...laptop.env, TERM: "xterm-256color" },
   })
   const screen = await pushing.until(/You may close the lid/)
   expect(screen).toMatch(/keep the lid open until this ends/)
-  await using shell = await openTerminal(world.root, typed("ssh"), { cwd: directory, env: laptop.env })
+  await using shell = await openTerminal(world.root, typed("ssh"), {
+    cwd: directory,
+    env: { ...laptop.env, TERM: "xterm-256color" },
+  })
   await shell.submit("echo in:$PWD:$HOME")
   await shell.until(new RegExp(`in:${sshd.home}/decamp/shop:${sshd.home}`))
   await shell.submit("exit 3")

@@ -1,17 +1,17 @@
 /** What a box gets of the laptop that uses it: its own token and its own leg, nothing more, and no port. */
 import { afterAll, beforeAll, expect, test } from "bun:test"
-import { mkdir, readFile, writeFile } from "node:fs/promises"
+import { readFile } from "node:fs/promises"
 import { join } from "node:path"
 import { userRoutes } from "../../src/gateway/routes/user.ts"
 import type { Services } from "../../src/gateway/services.ts"
 import { PROTOCOL_HEADER } from "../../src/protocol/gateway-api.ts"
 import { localHostSchema, type LocalHost } from "../../src/protocol/local-host.ts"
 import { PROTOCOL_VERSION } from "../../src/protocol/version.ts"
-import { userGit } from "../support/checkout.ts"
 import { isPossible } from "../support/full-disk.ts"
 import { openPortsOf } from "../support/open-ports.ts"
-import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
-import { makeWorld, type Machine, type World } from "../support/world.ts"
+import type { Sshd } from "../support/sshd.ts"
+import { makeShop, makeSshWorld } from "../support/ssh-world.ts"
+import type { Machine, World } from "../support/world.ts"
 
 const isRoot = process.getuid?.() === 0
 
@@ -20,17 +20,9 @@ let sshd: Sshd
 let laptop: Machine
 
 beforeAll(async () => {
-  if (NO_SSHD !== null) throw new Error(NO_SSHD)
-  world = await makeWorld()
-  sshd = await startSshd({ asOtherUser: isRoot })
-  laptop = await world.machine("laptop", { PATH: `${sshd.bin}:${world.bin}:${process.env["PATH"]}` })
+  ;({ world, sshd, laptop } = await makeSshWorld({ asOtherUser: isRoot }))
   expect(await laptop.plain(["hosts", "add", "ssh", "box", "box"])).toMatchObject({ exitCode: 0 })
-  const directory = join(laptop.home, "src/shop")
-  await mkdir(directory, { recursive: true })
-  await userGit(directory, "init", "-q", "-b", "main")
-  await writeFile(join(directory, "a.txt"), "one\n")
-  await userGit(directory, "add", ".")
-  await userGit(directory, "commit", "-qm", "one")
+  const directory = await makeShop(laptop)
   expect(await laptop.decamp(["push", "--migrate"], { cwd: directory })).toMatchObject({ exitCode: 0 })
 })
 afterAll(async () => {

@@ -1,10 +1,11 @@
 /** One box and two laptops: who is its authority, and how the other one learns that it isn't. */
 import { afterAll, beforeAll, expect, test } from "bun:test"
-import { mkdir, readFile, writeFile } from "node:fs/promises"
+import { readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { userGit } from "../support/checkout.ts"
-import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
-import { makeWorld, type Machine, type World } from "../support/world.ts"
+import type { Sshd } from "../support/sshd.ts"
+import { makeShop, makeSshWorld, sshLaptop } from "../support/ssh-world.ts"
+import type { Machine, World } from "../support/world.ts"
 
 let world: World
 let sshd: Sshd
@@ -12,20 +13,12 @@ let [one, two]: Machine[] = []
 let directory = ""
 
 beforeAll(async () => {
-  if (NO_SSHD !== null) throw new Error(NO_SSHD)
-  world = await makeWorld()
-  sshd = await startSshd()
-  const env = { PATH: `${sshd.bin}:${world.bin}:${process.env["PATH"]}` }
-  one = await world.machine("one", env)
-  two = await world.machine("two", env)
-  directory = join(one.home, "src/shop")
-  await mkdir(directory, { recursive: true })
-  await userGit(directory, "init", "-q", "-b", "main")
-  await writeFile(join(directory, "a.txt"), "one\n")
-  await userGit(directory, "add", ".")
-  await userGit(directory, "commit", "-qm", "one")
+  const made = await makeSshWorld()
+  ;({ world, sshd, laptop: one } = made)
+  two = await sshLaptop(world, sshd, "two")
+  directory = await makeShop(made.laptop)
   expect(await add(one)).toMatchObject({ exitCode: 0 })
-  expect(await one.decamp(["push", "--migrate"], { cwd: directory })).toMatchObject({ exitCode: 0 })
+  expect(await made.laptop.decamp(["push", "--migrate"], { cwd: directory })).toMatchObject({ exitCode: 0 })
 })
 afterAll(async () => {
   await world?.[Symbol.asyncDispose]()

@@ -1,12 +1,12 @@
 /** Versions of decamp that differ between a laptop and its box. */
 import { afterAll, beforeAll, expect, test } from "bun:test"
-import { copyFile, mkdir, readFile, rename, rm, writeFile } from "node:fs/promises"
+import { copyFile, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { DECAMP_VERSION } from "../../src/protocol/version.ts"
-import { userGit } from "../support/checkout.ts"
 import { otherBuild } from "../support/other-build.ts"
-import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
-import { makeWorld, type CliResult, type Machine, type World } from "../support/world.ts"
+import type { Sshd } from "../support/sshd.ts"
+import { makeShop, makeSshWorld } from "../support/ssh-world.ts"
+import type { CliResult, Machine, World } from "../support/world.ts"
 
 let world: World
 let sshd: Sshd
@@ -15,17 +15,9 @@ let directory = ""
 let old = ""
 
 beforeAll(async () => {
-  if (NO_SSHD !== null) throw new Error(NO_SSHD)
-  world = await makeWorld()
-  sshd = await startSshd()
-  laptop = await world.machine("laptop", { PATH: `${sshd.bin}:${world.bin}:${process.env["PATH"]}` })
+  ;({ world, sshd, laptop } = await makeSshWorld())
   old = await otherBuild(join(world.root, "old"), { version: "0.0.9" })
-  directory = join(laptop.home, "src/shop")
-  await mkdir(directory, { recursive: true })
-  await userGit(directory, "init", "-q", "-b", "main")
-  await writeFile(join(directory, "a.txt"), "one\n")
-  await userGit(directory, "add", ".")
-  await userGit(directory, "commit", "-qm", "one")
+  directory = await makeShop(laptop)
 })
 afterAll(async () => {
   await world?.[Symbol.asyncDispose]()

@@ -3,18 +3,16 @@ import { afterAll, beforeAll, expect, test } from "bun:test"
 import { mkdir, readdir, readFile, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { userGit } from "../support/checkout.ts"
-import { NO_SSHD, startSshd, type Sshd } from "../support/sshd.ts"
-import { makeWorld, type Machine, type World } from "../support/world.ts"
+import type { Sshd } from "../support/sshd.ts"
+import { makeSshWorld } from "../support/ssh-world.ts"
+import type { Machine, World } from "../support/world.ts"
 
 let world: World
 let sshd: Sshd
 let laptop: Machine
 
 beforeAll(async () => {
-  if (NO_SSHD !== null) throw new Error(NO_SSHD)
-  world = await makeWorld()
-  sshd = await startSshd({ asOtherUser: process.getuid?.() === 0 })
-  laptop = await world.machine("laptop", { PATH: `${sshd.bin}:${world.bin}:${process.env["PATH"]}` })
+  ;({ world, sshd, laptop } = await makeSshWorld({ asOtherUser: process.getuid?.() === 0 }))
 })
 afterAll(async () => {
   await world?.[Symbol.asyncDispose]()
