@@ -36,7 +36,7 @@ import {
 import type { CheckpointId, HandoffId, WorkspaceId } from "../protocol/ids.ts"
 import { goingOnApi, type GoingOnApi } from "./going-on-client.ts"
 import { hostsApi, type HostsApi } from "./hosts-client.ts"
-import { callJson, callStream, type Fetcher, type StepListener } from "./http.ts"
+import { callJson, postStream, type Fetcher, type StepListener } from "./http.ts"
 
 /** What a user may ask of the gateway. Throws the {@link AppError} that the gateway answers, or `unreachable`. */
 export interface UserApi extends GoingOnApi, HostsApi {
@@ -154,14 +154,7 @@ export function userApi(fetcher: Fetcher): UserApi {
     open: async (request, signal) => await waiting("/user/handoffs", request, openAnswerSchema, signal),
     handoff: async (id) => await get(`/user/handoffs/${id}`, handoffAnswerSchema),
     drive: async (id, listener, signal) =>
-      await callStream(fetcher, {
-        method: "POST",
-        path: `/user/handoffs/${id}/drive`,
-        body: {},
-        answer: handoffAnswerSchema,
-        listener,
-        ...(signal === undefined ? {} : { signal }),
-      }),
+      await postStream(fetcher, `/user/handoffs/${id}/drive`, {}, handoffAnswerSchema, listener, signal),
     abandon: async (id, request = {}) => await post(`/user/handoffs/${id}/abandon`, request, handoffAnswerSchema),
     reclaim: async (id, request) => await post(`/user/handoffs/${id}/reclaim`, request, handoffAnswerSchema, SLOW_MS),
     checkpointUrls: async (checkpoint, request) =>

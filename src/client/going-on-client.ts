@@ -13,7 +13,7 @@ import {
   type PromptAnswer,
 } from "../protocol/going-on.ts"
 import type { WorkspaceId } from "../protocol/ids.ts"
-import { callJson, callStream, type Fetcher, type StepListener } from "./http.ts"
+import { callJson, postStream, type Fetcher, type StepListener } from "./http.ts"
 
 /** The owner must be a host that the gateway can call. Throws what that host answers, handoff_open or unreachable. */
 export interface GoingOnApi {
@@ -40,14 +40,7 @@ export function goingOnApi(fetcher: Fetcher): GoingOnApi {
     await callJson(fetcher, { method: "POST", path: `/user/${path}`, body, answer, timeoutMs: SLOW_MS })
   return {
     promptSession: async (workspace, body, listener, signal) =>
-      await callStream(fetcher, {
-        method: "POST",
-        path: `/user/workspaces/${workspace}/prompt`,
-        body,
-        answer: promptAnswerSchema,
-        listener,
-        ...(signal === undefined ? {} : { signal }),
-      }),
+      await postStream(fetcher, `/user/workspaces/${workspace}/prompt`, body, promptAnswerSchema, listener, signal),
     attachSession: async (workspace, request) =>
       await post(`workspaces/${workspace}/attach`, request, attachAnswerSchema),
     setAutosync: async (workspace, request) =>

@@ -29,7 +29,7 @@ import {
   type InstallAgentsRequest,
 } from "../protocol/host-state.ts"
 import { adoptedAnswerSchema, claimsAnswerSchema, type AdoptedRequest } from "../protocol/claims.ts"
-import { callJson, callStream, type Fetcher, type StepListener } from "./http.ts"
+import { callJson, postStream, type Fetcher, type StepListener } from "./http.ts"
 
 export interface HostClient {
   /** GET /hello */
@@ -85,23 +85,9 @@ export function hostClient(fetcher: Fetcher): HostClient {
         ...(signal === undefined ? {} : { signal }),
       }),
     word: async (word, listener, signal) =>
-      await callStream(fetcher, {
-        method: "POST",
-        path: "/word",
-        body: wordSchema.parse(word),
-        answer: wordAnswerSchema,
-        listener,
-        ...(signal === undefined ? {} : { signal }),
-      }),
+      await postStream(fetcher, "/word", wordSchema.parse(word), wordAnswerSchema, listener, signal),
     prompt: async (request, listener, signal) =>
-      await callStream(fetcher, {
-        method: "POST",
-        path: "/prompt",
-        body: request,
-        answer: promptAnswerSchema,
-        listener,
-        ...(signal === undefined ? {} : { signal }),
-      }),
+      await postStream(fetcher, "/prompt", request, promptAnswerSchema, listener, signal),
     attach: async (body) => await post("/attach", body, attachAnswerSchema),
     setAutosync: async (body) => await post("/autosync", body, autosyncAnswerSchema),
     claims: async () =>
@@ -110,14 +96,7 @@ export function hostClient(fetcher: Fetcher): HostClient {
     state: async (timeoutMs = STATE_MS) =>
       await callJson(fetcher, { method: "GET", path: "/state", answer: hostStateSchema, timeoutMs }),
     installAgents: async (body, listener, signal) =>
-      await callStream(fetcher, {
-        method: "POST",
-        path: "/agents/install",
-        body,
-        answer: installAgentsAnswerSchema,
-        listener,
-        ...(signal === undefined ? {} : { signal }),
-      }),
+      await postStream(fetcher, "/agents/install", body, installAgentsAnswerSchema, listener, signal),
     leave: async () => await post("/leave", {}, leaveAnswerSchema),
     agentWords: async (body) => await post("/agents", body, agentWordsAnswerSchema),
   }

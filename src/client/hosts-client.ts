@@ -14,7 +14,7 @@ import {
   type HostInfo,
 } from "../protocol/gateway-api.ts"
 import { addedHostSchema, hostLookSchema, type AddedHost, type HostLook } from "../protocol/host-state.ts"
-import { callJson, callStream, type Fetcher, type StepListener } from "./http.ts"
+import { callJson, postStream, type Fetcher, type StepListener } from "./http.ts"
 
 export interface HostsApi {
   hosts(): Promise<HostInfo[]>
@@ -46,21 +46,6 @@ const hostListSchema = z.object({ hosts: z.array(hostInfoSchema) })
 export function hostsApi(fetcher: Fetcher): HostsApi {
   const post = async <T>(path: string, body: unknown, answer: z.ZodType<T>, timeoutMs?: number): Promise<T> =>
     await callJson(fetcher, { method: "POST", path, body, answer, ...(timeoutMs === undefined ? {} : { timeoutMs }) })
-  const stream = async <T>(
-    path: string,
-    body: unknown,
-    answer: z.ZodType<T>,
-    listener: StepListener,
-    signal: AbortSignal | undefined,
-  ): Promise<T> =>
-    await callStream(fetcher, {
-      method: "POST",
-      path,
-      body,
-      answer,
-      listener,
-      ...(signal === undefined ? {} : { signal }),
-    })
   const pathOf = (name: string): string => `/user/hosts/${encodeURIComponent(name)}`
   return {
     hosts: async () =>
@@ -72,9 +57,9 @@ export function hostsApi(fetcher: Fetcher): HostsApi {
     registerHost: async (request) => await post("/user/hosts/register", request, registerHostAnswerSchema),
     addHost: async (request) => await post("/user/hosts", request, hostInfoSchema, SLOW_MS),
     addSshHost: async (request, listener, signal) =>
-      await stream("/user/hosts/ssh", request, addedHostSchema, listener, signal),
+      await postStream(fetcher, "/user/hosts/ssh", request, addedHostSchema, listener, signal),
     upgradeHost: async (name, listener, signal) =>
-      await stream(`${pathOf(name)}/upgrade`, {}, upgradeHostAnswerSchema, listener, signal),
+      await postStream(fetcher, `${pathOf(name)}/upgrade`, {}, upgradeHostAnswerSchema, listener, signal),
     async removeHost(name, request = { forget: false }) {
       const call = { method: "DELETE", path: pathOf(name), body: request, timeoutMs: SLOW_MS } as const
       return (await callJson(fetcher, { ...call, answer: removeHostAnswerSchema })).left

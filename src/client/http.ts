@@ -146,6 +146,19 @@ export async function callStream<T>(fetcher: Fetcher, call: StreamCall<T>): Prom
   })
 }
 
+/** {@link callStream} of a POST, in the order in which it is read. @throws {AppError} as callStream */
+export async function postStream<T>(
+  fetcher: Fetcher,
+  path: string,
+  body: unknown,
+  answer: z.ZodType<T>,
+  listener: StepListener,
+  signal: AbortSignal | undefined,
+): Promise<T> {
+  const call = { method: "POST", path, body, answer, listener } as const
+  return await callStream(fetcher, signal === undefined ? call : { ...call, signal })
+}
+
 const lastLineSchema = z.discriminatedUnion("type", [
   z.object({ type: z.literal("result"), result: z.unknown() }),
   z.object({ type: z.literal("error"), error: errorBodySchema.shape.error }),

@@ -39,7 +39,7 @@ import {
   statusOutputSchema,
   stopOutputSchema,
 } from "../protocol/output.ts"
-import { callJson, callStream, type Fetcher, type StepListener } from "./http.ts"
+import { callJson, postStream, type Fetcher, type StepListener } from "./http.ts"
 
 type Move = z.infer<typeof moveOutputSchema>
 type WorkspaceRequest = z.input<typeof workspaceRequestSchema>
@@ -100,15 +100,7 @@ export function localClient(fetcher: Fetcher): LocalClient {
     answer: z.ZodType<T>,
     listener: StepListener,
     signal: AbortSignal | undefined,
-  ): Promise<T> =>
-    await callStream(fetcher, {
-      method: "POST",
-      path: `/local/${name}`,
-      body,
-      answer,
-      listener,
-      ...(signal === undefined ? {} : { signal }),
-    })
+  ): Promise<T> => await postStream(fetcher, `/local/${name}`, body, answer, listener, signal)
   return {
     hello: async (timeoutMs = 5000) =>
       await callJson(fetcher, { method: "GET", path: "/local/hello", answer: helloSchema, timeoutMs }),
