@@ -37,6 +37,14 @@ test.each([
   })
 })
 
+test("what no build makes is not asked for", async () => {
+  if (process.platform === "darwin" && process.arch === "x64") return
+  await expect(binaryFor("box", { os: "Darwin", arch: "x64", hasAvx2: true }, [self])).rejects.toMatchObject({
+    code: "unsupported_platform",
+    hint: expect.stringContaining("another machine"),
+  })
+})
+
 test("run from its source there is nothing to copy", async () => {
   const facts = { os: "Linux", arch: "x64", hasAvx2: true }
   await expect(binaryFor("box", facts, ["bun", "src/main.ts"])).rejects.toMatchObject({

@@ -10,6 +10,9 @@ export interface Binary {
   readonly sha256: string
 }
 
+/** What no build makes. */
+const NOT_MADE: ReadonlySet<string> = new Set(["decamp-darwin-x64"])
+
 /**
  * This program itself where the machine is of the same kind, else the one of its kind that lies beside it.
  * @param selfArgv how decamp is started again; compiled: one word
@@ -35,7 +38,9 @@ export async function binaryFor(
   const path = join(dirname(self), beside)
   if (await isThere(path)) return { path, sha256: await digestOf(path) }
   throw new AppError("unsupported_platform", `${name} needs ${beside}, which is not beside ${self}`, {
-    hint: "npm run build -- --all makes it; put it there",
+    hint: NOT_MADE.has(beside)
+      ? "decamp is not made for it: name another machine"
+      : "npm run build -- --all makes it; put it there",
   })
 }
 

@@ -23,11 +23,13 @@ const FIT: BoxFacts = {
   isWritable: true,
 }
 
+const scriptOf = (options: Parameters<SshRun>[1]): string => (typeof options?.stdin === "string" ? options.stdin : "")
+
 /** The script runs by this machine's sh instead of one behind ssh; `around` is what a login shell prints besides. */
 const here =
   (around = ""): SshRun =>
   async (_, options) => {
-    const stdin = typeof options?.stdin === "string" ? options.stdin : ""
+    const stdin = scriptOf(options)
     const env = { PATH: process.env["PATH"] ?? "", HOME: "/tmp" }
     const { exitCode, stdout, stderr } = await run(["sh"], { env, stdin })
     return { exitCode, stdout: `${around}${new TextDecoder().decode(stdout)}${around}`, stderr }
@@ -47,6 +49,31 @@ test("the script says what a machine is, whatever else is printed around it", as
   expect(facts.freeBytes).toBeGreaterThan(0)
   expect(Math.abs(facts.clockAheadS)).toBeLessThan(3)
   expect(judge("box", facts).refusals).toEqual([])
+})
+
+test("a title that a shell prints without a line end, and what a terminal would act on, do no harm", async () => {
+  const [title, git] = ["\u001b]0;me@box\u0007", "git version 2.39.5 \u001b[31m"]
+  const asked: SshRun = async (command, options) => {
+    const script = `git() { printf '%s' '${git}'; }\n${scriptOf(options)}`
+    return await here(title)(command, { ...options, stdin: script })
+  }
+  expect((await probe(asked, PLACE)).git).toBe("git version 2.39.5  [31m")
+})
+
+test.each([
+  [
+    "Alpine, whose getconf names what it doesn't know",
+    "echo getconf: GNU_LIBC_VERSION: unknown variable >&2; false",
+    "echo 'musl libc (x86_64)' >&2; false",
+    "musl",
+  ],
+  ["one without getconf", "false", "echo 'ldd (Debian GLIBC 2.36-9) 2.36'", "glibc"],
+] as const)("the libc of %s is told", async (_, getconf, ldd, libc) => {
+  const asked: SshRun = async (command, options) => {
+    const script = `getconf() { ${getconf}; }\nldd() { ${ldd}; }\n${scriptOf(options)}`
+    return await here()(command, { ...options, stdin: script })
+  }
+  expect((await probe(asked, PLACE)).libc).toBe(libc)
 })
 
 test.each([

@@ -13,9 +13,13 @@ const FREE_BYTES = 400 * 1024 * 1024
 /** More than so many seconds apart is worth a word. */
 const CLOCK_S = 5
 
-/** Dash, busybox, macOS' sh. A line that begins with the mark belongs to it, whatever a login shell prints besides. */
+/**
+ * Dash, busybox, macOS' sh. A line that begins with the mark belongs to it, whatever a login shell prints besides (a title of the window
+ * has no line end). Alpine's getconf names GNU_LIBC_VERSION in its refusal.
+ */
 const SCRIPT = `
 say() { printf '${MARK} %s=%s\\n' "$1" "$2"; }
+echo
 say begin 1
 say now "$(date +%s)"
 say os "$(uname -s)"
@@ -23,14 +27,14 @@ say arch "$(uname -m)"
 say home "$HOME"
 say user "$(id -un)"
 if [ -r /etc/os-release ]; then say pretty "$(. /etc/os-release; printf '%s' "$PRETTY_NAME")"; elif command -v sw_vers >/dev/null; then say pretty "macOS $(sw_vers -productVersion)"; fi
-say libc "$( (getconf GNU_LIBC_VERSION || ldd --version) 2>&1 | head -n 1)"
+say libc "$( (getconf GNU_LIBC_VERSION 2>/dev/null || ldd --version 2>&1) | head -n 1)"
 if grep -qw avx2 /proc/cpuinfo 2>/dev/null; then say avx2 1; fi
 if command -v git >/dev/null; then say git "$(git --version 2>/dev/null)"; fi
 say freeKb "$(df -Pk "$HOME" 2>/dev/null | awk 'NR==2 {print $4}')"
 if command -v gzip >/dev/null; then say gzip 1; fi
 if command -v sha256sum >/dev/null; then sum=sha256sum; else sum='shasum -a 256'; fi
 binary="$HOME/${SSH_BINARY}"
-if [ -f "$binary" ]; then say sha256 "$($sum "$binary" | cut -d ' ' -f 1)"; say version "$("$binary" --version 2>/dev/null)"; fi
+if [ -f "$binary" ]; then say sha256 "$($sum < "$binary" | cut -d ' ' -f 1)"; say version "$("$binary" --version 2>/dev/null)"; fi
 if [ -d "$HOME/${SSH_BASE}" ]; then say hasBase 1; fi
 if [ -f "$HOME/${SSH_ROOT}/state/host.json" ]; then say hasHost 1; fi
 if [ -w "$HOME" ]; then say writable 1; fi
@@ -102,7 +106,7 @@ export async function probe(run: SshRun, place: { readonly name: string; readonl
   const found: Record<string, string> = {}
   for (const line of stdout.split("\n")) {
     const match = /^decamp-probe ([A-Za-z0-9]+)=(.*?)\r?$/.exec(line)
-    if (match?.[1] !== undefined) found[match[1]] = match[2] ?? ""
+    if (match?.[1] !== undefined) found[match[1]] = printable(match[2] ?? "")
   }
   const parsed = factsSchema.safeParse(found)
   if (parsed.success) return factsOf(parsed.data, Math.round(Date.now() / 1000 - halfMs / 1000))
@@ -115,6 +119,11 @@ export async function probe(run: SshRun, place: { readonly name: string; readonl
       cause: new Error(stderr),
     },
   )
+}
+
+/** What a terminal would act on is not shown: another machine says it. */
+function printable(text: string): string {
+  return text.replace(/[\u0000-\u001f\u007f-\u009f]/g, " ").slice(0, 1000)
 }
 
 function factsOf(said: z.infer<typeof factsSchema>, nowS: number): BoxFacts {
