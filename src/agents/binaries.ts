@@ -19,7 +19,7 @@ export function binaryFinder(name: string): (env: AgentEnvironment) => Promise<F
     const real = await realpath(path)
     const facts = await stat(real)
     // Two versions of a launcher may have one size and, unpacked with the times of their archives, one time of change.
-    const key = [path, real, facts.mtimeMs, facts.ctimeMs, facts.size].join("\n")
+    const key = [path, real, facts.ino, facts.mtimeMs, facts.ctimeMs, facts.size].join("\n")
     const known = versions.get(key)
     if (known !== undefined) return { path, version: known }
     const version = await probeVersion(path, env)
