@@ -117,7 +117,18 @@ test("a clock that differs is a notice, in the direction that it differs", () =>
   expect(judge("box", { ...FIT, clockAheadS: 4 }).notices).toEqual([])
 })
 
+test("a git with a known hole is a notice, and no refusal", () => {
+  const { refusals, notices } = judge("box", { ...FIT, git: "git version 2.43.0" })
+  expect([refusals, notices]).toEqual([[], [expect.stringMatching(/^ {2}box .*2\.43\.0.*: update it$/)]])
+})
+
 test("a size that can't be told is not a full disk", () => {
   const { refusals, line } = judge("box", { ...FIT, freeBytes: null })
   expect([refusals, line]).toEqual([[], "connected (Debian 12, x86-64, git 2.39.5)"])
+})
+
+test("a git with a known hole is named, and used all the same", () => {
+  const { refusals, notices } = judge("box", { ...FIT, git: "git version 2.34.1" })
+  expect(refusals).toEqual([])
+  expect(notices).toEqual([expect.stringMatching(/^ {2}box has git 2\.34\.1.*CVE-2024-32002.*update it$/)])
 })

@@ -213,7 +213,10 @@ export function judge(name: string, facts: BoxFacts): Judgement {
   }
   const parts = [facts.system, facts.arch === "x64" ? "x86-64" : facts.arch, git.shown]
   if (facts.freeBytes !== null) parts.push(`${size(facts.freeBytes)} free`)
-  return { refusals, notices: clockNotices(name, facts), line: `connected (${parts.join(", ")})` }
+  const notices = clockNotices(name, facts)
+  // One that is refused has to be replaced anyway.
+  if (git.hole !== null && git.problem === null) notices.push(`  ${name} ${git.hole}: update it`)
+  return { refusals, notices, line: `connected (${parts.join(", ")})` }
 }
 
 function clockNotices(name: string, { clockAheadS }: BoxFacts): string[] {
