@@ -39,8 +39,27 @@ export const QUIET_OPTIONS = ["-T"].concat(
     "RemoteCommand=none",
     "RequestTTY=no",
     "ClearAllForwardings=yes",
+    // With QUIET of somebody's configuration nobody would learn what ssh met.
+    "LogLevel=INFO",
   ].flatMap((option) => ["-o", option]),
 )
+
+const LINE_IS_GONE = "decamp: the line is gone"
+
+/**
+ * For whatever goes through a connection that is there. Nothing of the configuration is read, which may ask for forwardings of its own;
+ * and where that connection has ended, or takes nothing more, OpenSSH 9.2 would connect anew by itself, by this bare name and without
+ * that configuration: to another machine, maybe.
+ */
+export function throughControl(control: string): string[] {
+  const instead = `sh -c 'echo "${LINE_IS_GONE}" >&2; exit 1'`
+  return ["-F", "/dev/null", ...controlOption(control), "-o", `ProxyCommand=${instead}`]
+}
+
+/** ssh_config(5), ControlPath: tokens begin with %. */
+export function controlOption(control: string): string[] {
+  return ["-S", control.replaceAll("%", "%%")]
+}
 
 const DEFAULT_TIMEOUT_MS = 60_000
 const OUTPUT_MAX_BYTES = 4 * 1024 * 1024
@@ -50,9 +69,7 @@ export function sshClient({ env }: Pick<SshClient, "env">): SshClient {
     env,
     async run(destination, command, { stdin, timeoutMs = DEFAULT_TIMEOUT_MS, signal, control } = {}) {
       checkDestination(destination)
-      // A client of a control socket needs nothing of the configuration, which may ask for forwardings of its own.
-      const how =
-        control === undefined ? QUIET_OPTIONS : ["-F", "/dev/null", "-S", control, "-T", "-o", "BatchMode=yes"]
+      const how = control === undefined ? QUIET_OPTIONS : [...throughControl(control), "-T", "-o", "BatchMode=yes"]
       try {
         const result = await run(["ssh", ...how, "--", destination, command], {
           env: env(),
@@ -106,8 +123,21 @@ interface Refusal {
   readonly mayReturn?: boolean
 }
 
-/** In this order: a changed key also fails its verification. */
+/** In this order: a changed key also fails its verification, and a refused session looks for another line. */
 const REFUSALS: readonly Refusal[] = [
+  {
+    says: /Session open refused by peer/,
+    code: "not_allowed",
+    means: (name) => `sshd on ${name} allows too few sessions for each connection`,
+    hint: () => "its sshd_config needs MaxSessions 4 or more (the default is 10)",
+  },
+  {
+    says: new RegExp(LINE_IS_GONE),
+    code: "unreachable",
+    means: (name) => `the line to ${name} is gone`,
+    hint: (_, destination) => `the same command makes it anew; by hand: ssh ${destination}`,
+    mayReturn: true,
+  },
   {
     says: /REMOTE HOST IDENTIFICATION HAS CHANGED/,
     code: "not_allowed",

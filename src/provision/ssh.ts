@@ -88,7 +88,10 @@ export function sshProvisioner(options: SshProvisionerOptions): Provisioner & Up
     upgrade: async (place, tell) => await upgrade(parts, place, tell),
     execPlan: ({ root }) => ({ kind: "ssh", destination: root }),
     lineOf: ({ host }) => keeper.stateOf(host),
-    renew: async ({ host }) => await keeper.end(host),
+    async renew({ host }) {
+      // One that somebody makes anew already is not the one that may be dead.
+      if (keeper.stateOf(host)?.state !== "connecting") await keeper.end(host)
+    },
     close: async () => await keeper.close(),
   }
 }
@@ -109,7 +112,7 @@ async function create(parts: Parts, spec: HostSpec): Promise<HostId> {
   let made: HostPlace | null = null
   try {
     facts = await look(master.run, spec)
-    await copy(options, master.run, spec, facts)
+    const isCopied = await copy(options, master.run, spec, facts)
     const { gateway } = options
     const { host, name, token, adopt, isKnown } = spec
     const request = { gateway, host, isKnown, name, token, adopt }
@@ -119,9 +122,7 @@ async function create(parts: Parts, spec: HostSpec): Promise<HostId> {
     // The line that a host of this id had before belongs to its old tokens.
     await keeper.end(answer.host)
     const { started } = await open(parts, made)
-    spec.tell(
-      `✔ decamp ${DECAMP_VERSION} ${facts.sha256 === null ? "copied" : "is there"}, daemon running${startedBy(started)}`,
-    )
+    spec.tell(`✔ decamp ${DECAMP_VERSION} ${isCopied ? "copied" : "is there"}, daemon running${startedBy(started)}`)
     return answer.host
   } catch (error) {
     if (facts !== null && !facts.hasHost) await takeBack(parts, master.run, made)

@@ -12,9 +12,11 @@ import type { HostId } from "../protocol/ids.ts"
 import type { HostPlace, LineState } from "./provisioner.ts"
 import {
   checkDestination,
+  controlOption,
   QUIET_OPTIONS,
   sshFailure,
   sshMissing,
+  throughControl,
   type SshClient,
   type SshOptions,
   type SshResult,
@@ -70,6 +72,7 @@ export interface TunnelKeeperOptions {
 const CONTROL_SPARE = 17
 const CONNECT_MS = 60_000
 const FORWARD_MS = 30_000
+/** For the shell there to end by itself; connections that are kept open through the line would hold it for ever. */
 const END_MS = 3000
 const LAST_WORDS_MS = 500
 const STDERR_KEPT = 16 * 1024
@@ -79,12 +82,22 @@ interface Connection extends Master {
   /** Answers ssh's last words once it has ended. */
   readonly ended: Promise<string>
   isOpen(): boolean
+  /** Ends it at once, whatever goes over it. */
+  giveUp(): void
 }
 
 interface Line {
   state: LineState
-  /** Null while it is being made. */
-  readonly work: Promise<{ readonly connection: Connection; readonly tunnel: Tunnel }>
+  readonly work: Promise<Made>
+  /** Ends it while it is being made. */
+  readonly giveUp: AbortController
+  /** Null until it is made. */
+  made: Made | null
+}
+
+interface Made {
+  readonly connection: Connection
+  readonly tunnel: Tunnel
 }
 
 export function tunnelKeeper(options: TunnelKeeperOptions): TunnelKeeper {
@@ -94,12 +107,14 @@ export function tunnelKeeper(options: TunnelKeeperOptions): TunnelKeeper {
   const closing = new AbortController()
   const open: TunnelKeeper["open"] = async (place, start) => {
     const known = lines.get(place.host)
-    if (known !== undefined && known.state.state !== "down") return (await known.work).tunnel
-    const work = makeLine(options, place, start, closing.signal)
-    const line: Line = { state: { state: "connecting" }, work }
+    if (known !== undefined && isUsable(known)) return (await known.work).tunnel
+    const giveUp = new AbortController()
+    const work = makeLine(options, place, start, AbortSignal.any([closing.signal, giveUp.signal]))
+    const line: Line = { state: { state: "connecting" }, work, giveUp, made: null }
     lines.set(place.host, line)
     try {
-      const { connection, tunnel } = await work
+      line.made = await work
+      const { connection, tunnel } = line.made
       line.state = { state: "up", sinceMs: nowMs() }
       void connection.ended.then((words) => {
         if (lines.get(place.host) !== line) return
@@ -117,6 +132,7 @@ export function tunnelKeeper(options: TunnelKeeperOptions): TunnelKeeper {
   const end = async (host: HostId): Promise<void> => {
     const line = lines.get(host)
     lines.delete(host)
+    line?.giveUp.abort()
     const made = await line?.work.catch(() => null)
     await made?.connection.close()
   }
@@ -138,30 +154,48 @@ export function tunnelKeeper(options: TunnelKeeperOptions): TunnelKeeper {
   }
 }
 
+/** One that is being made, or that is up and has not ended a moment ago. */
+function isUsable({ state, made }: Line): boolean {
+  return state.state !== "down" && (made === null || made.connection.isOpen())
+}
+
 async function makeLine(
   options: TunnelKeeperOptions,
   place: HostPlace,
   start: (run: SshRun) => Promise<FarSockets>,
-  closing: AbortSignal,
-): Promise<{ readonly connection: Connection; readonly tunnel: Tunnel }> {
-  const connection = await connect(options, place, closing)
+  signal: AbortSignal,
+): Promise<Made> {
+  const connection = await connect(options, place, signal)
+  const giveUp = (): void => connection.giveUp()
+  signal.addEventListener("abort", giveUp, { once: true })
   try {
+    signal.throwIfAborted()
     const far = await start(connection.run)
     const socket = socketPath(options.folder, `${place.host}.sock`)
     await rm(socket, { force: true })
     await forward(options, place, connection, "-L", socket, far.hostSocket)
     await forward(options, place, connection, "-R", far.gatewaySocket, options.gatewaySocket)
+    signal.throwIfAborted()
     return { connection, tunnel: { socket, run: connection.run } }
   } catch (error) {
     await connection.close()
-    throw error
+    throw signal.aborted ? interrupted(place.name) : error
+  } finally {
+    signal.removeEventListener("abort", giveUp)
   }
 }
 
-/** Where a path would be read as something else by ssh (ssh_config(5): tokens with %, variables with $, the colon between both ends). */
+function interrupted(name: string): AppError {
+  return new AppError("unreachable", `the line to ${name} was ended while it was being made`, {
+    hint: "the same command makes it anew",
+    details: { mayReturn: true },
+  })
+}
+
+/** Where a path would be read as something else by ssh (ssh_config(5): tokens with %, variables as ${NAME}, the colon between both ends). */
 function forwardPath(path: string): string {
-  if (/[$]/.test(path))
-    throw new AppError("unsupported_platform", `a socket can't lie at ${path}: ssh reads the $ in it`)
+  if (path.includes("${"))
+    throw new AppError("unsupported_platform", `a socket can't lie at ${path}: ssh reads the \${ in it`)
   return path.replaceAll("%", "%%").replaceAll("\\", "\\\\").replaceAll(":", "\\:")
 }
 
@@ -174,7 +208,7 @@ async function forward(
   leadsTo: string,
 ): Promise<void> {
   const spec = `${forwardPath(listens)}:${forwardPath(leadsTo)}`
-  const argv = ["ssh", "-F", "/dev/null", "-S", control, "-O", "forward", flag, spec, "--", root] as const
+  const argv = ["ssh", ...throughControl(control), "-O", "forward", flag, spec, "--", root] as const
   const { exitCode, stderr } = await runProgram(argv, { env: client.env(), timeoutMs: FORWARD_MS })
   if (exitCode === 0) return
   // The far end says no more than that it refuses (OpenSSH 9.2).
@@ -216,8 +250,13 @@ async function connect(
   }
   const nonce = crypto.randomUUID()
   void child.stdin.write(`${nonce}\n`)
-  await child.stdin.flush()
-  const timer = setTimeout(() => child.kill(), CONNECT_MS)
+  // Where ssh has ended already, what it said comes below.
+  await Promise.resolve(child.stdin.flush()).catch(() => 0)
+  let isLate = false
+  const timer = setTimeout(() => {
+    isLate = true
+    child.kill()
+  }, CONNECT_MS)
   const giveUp = (): void => child.kill()
   closing.addEventListener("abort", giveUp, { once: true })
   if (closing.aborted) giveUp()
@@ -227,16 +266,27 @@ async function connect(
   if (!isUp) {
     child.kill()
     const exitCode = await child.exited
+    if (closing.aborted) throw interrupted(name)
+    if (isLate) throw tooLate(name, root, lastLine(await stderr.text()))
     throw sshFailure({ name, destination: root, exitCode, stderr: await stderr.text() })
   }
   const run: SshRun = async (command, more) => await options.client.run(root, command, { ...more, control })
-  return { control, run, ended, isOpen: () => isOpen, close }
+  return { control, run, ended, isOpen: () => isOpen, close, giveUp }
+}
+
+/** Connected, maybe; but the shell there never ran the command, or ssh waits for something that nobody sees. */
+function tooLate(name: string, root: string, words: string): AppError {
+  const said = words === "" ? "" : ` (ssh: ${words})`
+  return new AppError("unreachable", `no command could be run on ${name} within ${CONNECT_MS / 1000} s${said}`, {
+    hint: `try by hand: ssh ${root} true`,
+    details: { mayReturn: true },
+  })
 }
 
 function startMaster(client: SshClient, root: string, control: string): Bun.Subprocess<"pipe", "pipe", "pipe"> {
   const own = ["ServerAliveInterval=15", "ServerAliveCountMax=3", "ControlPersist=no"].flatMap((each) => ["-o", each])
   try {
-    return Bun.spawn(["ssh", "-M", "-S", control, ...QUIET_OPTIONS, ...own, "--", root, "exec cat"], {
+    return Bun.spawn(["ssh", "-M", ...controlOption(control), ...QUIET_OPTIONS, ...own, "--", root, "exec cat"], {
       env: { ...client.env() },
       stdin: "pipe",
       stdout: "pipe",
