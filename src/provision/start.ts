@@ -70,7 +70,8 @@ export async function hostVerbRole(
 }
 
 function say(document: unknown): void {
-  process.stdout.write(`${ANSWER_MARK}${JSON.stringify(document)}\n`)
+  // A login shell may have printed a title without an end of line.
+  process.stdout.write(`\n${ANSWER_MARK}${JSON.stringify(document)}\n`)
 }
 
 function json(text: string): unknown {
