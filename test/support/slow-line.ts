@@ -15,8 +15,10 @@ export interface Line extends AsyncDisposable {
   reset(): void
   /** Ends every connection at once; what is under way is lost. New ones are made again. */
   cut(): void
-  /** Nothing gets through, and nobody is told: as when a laptop sleeps. */
+  /** Nothing gets through, and nobody is told; new connections hang, too. */
   freeze(): void
+  /** The connections that there are die without a word, as while a laptop sleeps; new ones get through. */
+  forget(): void
   /** New connections are refused until {@link open}. */
   close(): void
   open(): void
@@ -29,6 +31,8 @@ export interface Line extends AsyncDisposable {
 interface State {
   speed: LineSpeed
   isFrozen: boolean
+  /** Ends of connections that nobody hears any more. */
+  readonly dead: WeakSet<Socket>
   isClosed: boolean
   readonly sockets: Set<Socket>
   readonly bytes: { up: number; down: number }
@@ -42,6 +46,7 @@ export async function startLine(target: number): Promise<Line> {
   const state: State = {
     speed: {},
     isFrozen: false,
+    dead: new WeakSet(),
     isClosed: false,
     sockets: new Set(),
     bytes: { up: 0, down: 0 },
@@ -72,6 +77,7 @@ export async function startLine(target: number): Promise<Line> {
     reset: () => void Object.assign(state.bytes, { up: 0, down: 0 }),
     cut,
     freeze: () => void (state.isFrozen = true),
+    forget: () => state.sockets.forEach((socket) => state.dead.add(socket)),
     close: () => void (state.isClosed = true),
     open: () => void (state.isClosed = false),
     setSpeed: (speed) => void (state.speed = speed),
@@ -92,7 +98,7 @@ function carry(state: State, from: Socket, to: Socket, way: "up" | "down"): void
   const underWay: (Buffer | null)[] = []
   const arrive = (): void => {
     const piece = underWay.shift()
-    if (state.isFrozen || to.destroyed || piece === undefined) return
+    if (state.isFrozen || state.dead.has(from) || to.destroyed || piece === undefined) return
     if (piece === null) return void to.end()
     // What the far end has not taken yet has not come out there.
     if (!to.write(piece)) {
@@ -118,7 +124,7 @@ function carry(state: State, from: Socket, to: Socket, way: "up" | "down"): void
     return waitMs
   }
   from.on("data", (piece: Buffer) => {
-    if (state.isFrozen) return
+    if (state.isFrozen || state.dead.has(from)) return
     const waitMs = send(piece)
     // As much as a router would queue, no more.
     if (waitMs < 20) return
@@ -127,6 +133,6 @@ function carry(state: State, from: Socket, to: Socket, way: "up" | "down"): void
   })
   from.on("close", () => {
     state.sockets.delete(from)
-    if (!state.isFrozen) send(null)
+    if (!state.isFrozen && !state.dead.has(from)) send(null)
   })
 }
