@@ -1,6 +1,7 @@
 /** Wires the host daemon: of the user's own machine (user socket), or of a host that a gateway can call. */
+import { readlink } from "node:fs/promises"
 import { hostname, userInfo } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { claudeAgent } from "../agents/claude/agent.ts"
 import { codexAgent } from "../agents/codex/agent.ts"
 import { opencodeAgent } from "../agents/opencode/agent.ts"
@@ -83,7 +84,7 @@ async function serveLocalHost(root: string, selfArgv: readonly string[]): Promis
   const lock = lockFile(join(state, "daemon.lock"))
   const config = await readConfig(join(state, "host.json"))
   const log = openLog(`host ${config.name}`)
-  const fetcher = unixFetcher(config.gatewaySocket, { token: config.token })
+  const fetcher = config.kind === "ssh" ? overNewestLine(config) : unixFetcher(config.gatewaySocket, config)
   const daemon = assemble({
     state,
     given: { host: config.host, name: config.name },
@@ -115,6 +116,16 @@ async function serveLocalHost(root: string, selfArgv: readonly string[]): Promis
   daemon.store.close()
   lock.release()
   return 0
+}
+
+/** The gateway at the end of the line that was made last (protocol/local-host.ts). */
+function overNewestLine({ gatewaySocket, token }: LocalHost): Fetcher {
+  return async (path, init) => {
+    const name = await readlink(gatewaySocket).catch((cause: unknown) => {
+      throw new AppError("unreachable", `no line leads from here to the gateway (${gatewaySocket})`, { cause })
+    })
+    return await unixFetcher(join(dirname(gatewaySocket), name), { token })(path, init)
+  }
 }
 
 /** Where checkouts lie, and the environment of the agents. */

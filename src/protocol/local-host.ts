@@ -5,7 +5,10 @@ import { gatewayIdentitySchema } from "./ssh-host.ts"
 
 /** Its daemon listens on `socketPath(ROOT/state/run, LOCAL_HOST_SOCKET)` (lib/platform.ts). */
 export const LOCAL_HOST_SOCKET = "host.sock"
-/** A host over SSH finds its gateway at `socketPath(ROOT/state/run, FORWARDED_GATEWAY_SOCKET)`: the far end of the tunnel. */
+/**
+ * A host over SSH finds its gateway at `socketPath(ROOT/state/run, FORWARDED_GATEWAY_SOCKET)`: a link to the far end of the line that was
+ * made last. Each line has a socket of its own, for connections that were kept open through a dead one must not be used for the next.
+ */
 export const FORWARDED_GATEWAY_SOCKET = "gateway.sock"
 
 export const localHostSchema = z.object({

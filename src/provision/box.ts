@@ -2,7 +2,7 @@
  * The far end of a host over SSH: what `decamp host setup|start|stop|remove|revoke` does on the machine that becomes one. There is one
  * host for each HOME; everything it puts lies in `~/.local/share/decamp`, checkouts in `~/decamp`.
  */
-import { rm, rmdir } from "node:fs/promises"
+import { readdir, rename, rm, rmdir, symlink } from "node:fs/promises"
 import { dirname, join } from "node:path"
 import { lockFile, privateFolder, writeFileDurably } from "../lib/files.ts"
 import { endLingering, socketPath, startUnderUserManager } from "../lib/platform.ts"
@@ -118,12 +118,10 @@ async function setup(
 
 async function start(root: string, gateway: GatewayIdentity, box: Box): Promise<z.input<typeof startAnswerSchema>> {
   const file = await ours(root, gateway)
-  // The line before may have ended without taking its socket away, and sshd makes none over it.
-  await rm(file.gatewaySocket, { force: true })
-  const paths = { host: file.host, hostSocket: socketOf(root), gatewaySocket: file.gatewaySocket, home: box.home }
-  if (await answers(socketOf(root))) return { ...paths, started: "running" }
   await privateFolder(runFolder(root))
-  await privateFolder(dirname(file.gatewaySocket))
+  const gatewaySocket = await nextGatewaySocket(file.gatewaySocket)
+  const paths = { host: file.host, hostSocket: socketOf(root), gatewaySocket, home: box.home }
+  if (await answers(socketOf(root))) return { ...paths, started: "running" }
   const { selfArgv, env } = box
   const argv = [...selfArgv, "host", "serve", "--root", root] as const
   const log = join(root, "state", "daemon.log")
@@ -133,6 +131,22 @@ async function start(root: string, gateway: GatewayIdentity, box: Box): Promise<
   await startDaemon({ name: file.name, root, selfArgv, env })
   return { ...paths, started: "setsid" }
 }
+
+/** Where the line that is being made ends. The link leads there from now on; what lines before have left is taken away. */
+async function nextGatewaySocket(link: string): Promise<string> {
+  const folder = await privateFolder(dirname(link))
+  const old = (await readdir(folder)).filter((name) => LINE_SOCKET.test(name))
+  const name = `line-${crypto.randomUUID().slice(0, 8)}.sock`
+  await symlink(name, `${link}.new`).catch(async () => {
+    await rm(`${link}.new`, { force: true })
+    await symlink(name, `${link}.new`)
+  })
+  await rename(`${link}.new`, link)
+  for (const each of old) await rm(join(folder, each), { force: true })
+  return join(folder, name)
+}
+
+const LINE_SOCKET = /^line-[0-9a-f]{8}\.sock$/
 
 async function stop(root: string, gateway: GatewayIdentity): Promise<z.input<typeof stopAnswerSchema>> {
   await ours(root, gateway)
