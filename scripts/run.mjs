@@ -135,7 +135,8 @@ function testGroups(names) {
   const groupOf = (path) => {
     if (/^test\/round-trip\/|\/round-trip\.e2e\.test\.ts$/.test(path)) return "round trips"
     if (/^test\/e2e\/(agents-|one-writer|going-on|session-moves|history-sessions)/.test(path)) return "agents e2e"
-    if (path.startsWith("test/e2e/ssh")) return "ssh"
+    // Whatever starts a real sshd.
+    if (/^test\/e2e\/ssh|^src\/provision\/(tunnel|install-binary)\./.test(path)) return "ssh"
     if (path.startsWith("test/e2e/")) return "e2e"
     if (path.startsWith("test/fault/")) return "fault"
     if (path.startsWith("test/matrix/")) return "matrix"
