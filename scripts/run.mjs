@@ -171,6 +171,13 @@ async function testAll(args, groups, limitS) {
   const times = []
   for (const { name, files } of testGroups(groups)) {
     const groupAtMs = Date.now()
+    if (name === "ssh" && !existsSync("/usr/sbin/sshd")) {
+      process.stdout.write(
+        `\n--- ssh: ${files.length} files skipped: there is no sshd (apt-get install openssh-server)\n`,
+      )
+      total.skipped += files.length
+      continue
+    }
     const report = join(folder, `${name}.xml`)
     const paths = files.map((path) => `./${path}`)
     const reporter = ["--reporter=junit", `--reporter-outfile=${report}`]
@@ -191,7 +198,8 @@ function report(total, times, startedAtMs, limitS) {
   if (isTooLong) process.stdout.write("the suite took too long\n")
   if (total.skipped > 0 && IS_CI) process.stdout.write("skipped tests fail in CI\n")
   process.stdout.write(`${closing(total)}\n`)
-  const isBad = total.failed > 0 || total.passed === 0 || (IS_CI && (total.skipped > 0 || isTooLong))
+  const isNothing = total.passed === 0 && total.skipped === 0
+  const isBad = total.failed > 0 || isNothing || (IS_CI && (total.skipped > 0 || isTooLong))
   return isBad ? 1 : 0
 }
 
