@@ -13,7 +13,7 @@ const FIT: BoxFacts = {
   home: "/home/me",
   user: "me",
   git: "git version 2.39.5",
-  freeBytes: 41 * 1024 ** 3,
+  freeBytes: 41_300_000_000,
   clockAheadS: 0,
   hasGzip: true,
   sha256: null,

@@ -9,7 +9,7 @@ import type { SshRun } from "./tunnel.ts"
 const MARK = "decamp-probe"
 const PROBE_MS = 60_000
 /** The binary, a second one while it is replaced, and what a daemon needs to live. */
-const FREE_BYTES = 400 * 1024 * 1024
+const FREE_BYTES = 400_000_000
 /** More than so many seconds apart is worth a word. */
 const CLOCK_S = 5
 
@@ -227,9 +227,10 @@ function clockNotices(name: string, { clockAheadS }: BoxFacts): string[] {
   ]
 }
 
+/** As the list of hosts says it: a thousand to each step. */
 function size(bytes: number): string {
   const units = ["B", "KB", "MB", "GB", "TB"]
   let [value, unit] = [bytes, 0]
-  while (value >= 1024 && unit < units.length - 1) [value, unit] = [value / 1024, unit + 1]
+  while (value >= 1000 && unit < units.length - 1) [value, unit] = [value / 1000, unit + 1]
   return `${value < 10 && unit > 0 ? value.toFixed(1) : Math.round(value)} ${units[unit]}`
 }

@@ -219,7 +219,7 @@ describe("a machine that is not fit", () => {
     const met = await scene()
     if (!(await mount(met.sshd.home, "size=50m"))) return
     try {
-      await expectRefusal(met, { code: "no_space", message: /50 MB free.*are needed/, hint: /make room/ })
+      await expectRefusal(met, { code: "no_space", message: /52 MB free.*400 MB are needed/, hint: /make room/ })
     } finally {
       await unmount(met.sshd.home)
     }
