@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// demo | test | ssh | build | check | bench | torture | soak | large | versions: installs what is missing, then runs it with the pinned Bun. Plain Node >= 20.
+// demo | test | ssh | services | build | check | bench | torture | soak | large | versions: installs what is missing, then runs it with the pinned Bun. Plain Node >= 20.
 import { spawn, spawnSync } from "node:child_process"
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -33,6 +33,7 @@ const ACTIONS = {
   matrix: async (args) => await testAll(args, ["matrix", "large", "round trips"], MATRIX_LIMIT_S),
   versions: async (args) => await testAll(args, ["versions"], MATRIX_LIMIT_S),
   ssh: async (args) => await testAll(args, ["ssh"], MATRIX_LIMIT_S),
+  services: async (args) => await testAll(args, ["services"], MATRIX_LIMIT_S),
   check: async () => await checkAll(),
   demo: async (args) => await withBinary("test/demo/demo.ts", args),
   bench: async (args) => await withBinary("test/bench/bench.ts", args),
@@ -137,6 +138,8 @@ function testGroups(names) {
     if (/^test\/e2e\/(agents-|one-writer|going-on|session-moves|history-sessions)/.test(path)) return "agents e2e"
     // Whatever starts a real sshd.
     if (/^test\/e2e\/ssh|^src\/provision\/(tunnel|install-binary)\./.test(path)) return "ssh"
+    // Whatever starts an S3 server, a Postgres, a sign-in server or a browser.
+    if (path.endsWith(".service.test.ts")) return "services"
     if (path.startsWith("test/e2e/")) return "e2e"
     if (path.startsWith("test/fault/")) return "fault"
     if (path.startsWith("test/matrix/")) return "matrix"
@@ -236,7 +239,10 @@ async function main() {
   if (action === undefined) fail(`usage: node scripts/run.mjs ${Object.keys(ACTIONS).join("|")}`)
   requireMachine()
   await install(ROOT)
-  if (["test", "agents", "ssh", "demo", "bench", "versions"].includes(name)) await install(join(ROOT, "test/agents"))
+  if (["test", "agents", "ssh", "demo", "bench", "versions", "services"].includes(name)) {
+    await install(join(ROOT, "test/agents"))
+  }
+  if (["services", "check"].includes(name)) await install(join(ROOT, "test/services"))
   return await action(args)
 }
 

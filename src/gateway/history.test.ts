@@ -121,7 +121,7 @@ describe("the list of checkpoints", () => {
     await end(gateway)
     const database = new Database(join(gateway.stateDir, "gateway.db"))
     const insert = database.query(
-      "INSERT INTO checkpoints SELECT tenant, ?, workspace, epoch, creator_host, creator_incarnation, parent, kind, committed, ?, stored_bytes, new_bytes, session_count, sessions_changed FROM checkpoints WHERE id = ?",
+      "INSERT INTO checkpoints SELECT tenant, ?, workspace, epoch, creator_host, creator_incarnation, parent, kind, committed, ?, stored_bytes, new_bytes, session_count, sessions_changed, pinned FROM checkpoints WHERE id = ?",
     )
     database.transaction(() => {
       for (let n = 1; n <= CHECKPOINTS_LISTED_MAX; n += 1) {

@@ -2,7 +2,7 @@
 import { type Kysely, sql } from "kysely"
 import type { Migration } from "kysely/migration"
 
-/** Every table but `meta` begins with the tenant, and so does every query. */
+/** Every table but `settings` begins with the tenant, and so does every query. */
 interface Owned {
   tenant: string
 }
@@ -39,6 +39,12 @@ export interface WorkspaceTable extends Owned {
   behind_generation: number | null
   behind_epoch: number | null
   behind_host: string | null
+  /** What the sweep leaves of its checkpoints: so many of the newest, and those so young; null: what the gateway does. */
+  keep_last: number | null
+  keep_days: number | null
+  /** Who removes garbage of it, and until when nobody else does; null: nobody. */
+  sweep_by: string | null
+  sweep_until_ms: number | null
 }
 
 export interface OwnerTable extends Owned {
@@ -68,6 +74,8 @@ export interface CheckpointTable extends Owned {
   new_bytes: number | null
   session_count: number | null
   sessions_changed: number | null
+  /** 1: stays whatever the sweep would do. */
+  pinned: number | null
 }
 
 export interface HandoffTable extends Owned {
@@ -93,6 +101,9 @@ export interface HandoffTable extends Owned {
   protocol: number
   started_at_ms: number
   updated_at_ms: number
+  /** Which process of the gateway drives it, and until when it is taken at its word; null: none. */
+  lease_by: string | null
+  lease_until_ms: number | null
 }
 
 /** Where a workspace lies on a host, as the host last said. */
@@ -103,6 +114,41 @@ export interface PlaceTable extends Owned {
   session_count: number
 }
 
+/** What every process of a gateway must agree on; not a tenant's. */
+export interface SettingTable {
+  name: string
+  value: string
+}
+
+/** A person as the sign-in names them. */
+export interface AccountTable extends Owned {
+  issuer: string
+  subject: string
+  created_at_ms: number
+}
+
+/** Tokens that a person made for programs. */
+export interface UserTokenTable extends Owned {
+  id: string
+  name: string
+  /** SHA-256, hexadecimal. */
+  token_hash: string
+  created_at_ms: number
+  expires_at_ms: number
+  /** To the minute; null: never. */
+  used_at_ms: number | null
+}
+
+/** Checkpoints that are on their way into the store: what they will name is no garbage. */
+export interface UploadTable extends Owned {
+  workspace: string
+  checkpoint: string
+  started_at_ms: number
+  expires_at_ms: number
+  /** Stored bytes that were to be sent. */
+  bytes: number
+}
+
 export interface GatewayTables {
   hosts: HostTable
   workspaces: WorkspaceTable
@@ -110,6 +156,10 @@ export interface GatewayTables {
   checkpoints: CheckpointTable
   handoffs: HandoffTable
   places: PlaceTable
+  settings: SettingTable
+  accounts: AccountTable
+  user_tokens: UserTokenTable
+  uploads: UploadTable
 }
 
 export type GatewayDatabase = Kysely<GatewayTables>
@@ -120,6 +170,54 @@ export const MIGRATIONS: Record<string, Migration> = {
   "0002-history": { up: history },
   "0003-behind": { up: behind },
   "0004-answered": { up: answered },
+  "0005-team": { up: team },
+}
+
+/** Several processes, several people, and a store that is swept. */
+async function team(db: Kysely<unknown>): Promise<void> {
+  const text = async (table: string, name: string): Promise<void> =>
+    await db.schema.alterTable(table).addColumn(name, "text").execute()
+  const number = async (table: string, name: string): Promise<void> =>
+    await db.schema.alterTable(table).addColumn(name, "bigint").execute()
+  await text("handoffs", "lease_by")
+  await number("handoffs", "lease_until_ms")
+  await number("checkpoints", "pinned")
+  for (const name of ["keep_last", "keep_days", "sweep_until_ms"]) await number("workspaces", name)
+  await text("workspaces", "sweep_by")
+  await db.schema
+    .createTable("settings")
+    .addColumn("name", "text", (column) => column.primaryKey())
+    .addColumn("value", "text", (column) => column.notNull())
+    .execute()
+  await db.schema
+    .createTable("accounts")
+    .addColumn("tenant", "text", (column) => column.primaryKey())
+    .addColumn("issuer", "text", (column) => column.notNull())
+    .addColumn("subject", "text", (column) => column.notNull())
+    .addColumn("created_at_ms", "bigint", (column) => column.notNull())
+    .addUniqueConstraint("accounts_subject", ["issuer", "subject"])
+    .execute()
+  await db.schema
+    .createTable("user_tokens")
+    .addColumn("tenant", "text", (column) => column.notNull())
+    .addColumn("id", "text", (column) => column.notNull())
+    .addColumn("name", "text", (column) => column.notNull())
+    .addColumn("token_hash", "text", (column) => column.notNull().unique())
+    .addColumn("created_at_ms", "bigint", (column) => column.notNull())
+    .addColumn("expires_at_ms", "bigint", (column) => column.notNull())
+    .addColumn("used_at_ms", "bigint")
+    .addPrimaryKeyConstraint("user_tokens_key", ["tenant", "id"])
+    .execute()
+  await db.schema
+    .createTable("uploads")
+    .addColumn("tenant", "text", (column) => column.notNull())
+    .addColumn("workspace", "text", (column) => column.notNull())
+    .addColumn("checkpoint", "text", (column) => column.notNull())
+    .addColumn("started_at_ms", "bigint", (column) => column.notNull())
+    .addColumn("expires_at_ms", "bigint", (column) => column.notNull())
+    .addColumn("bytes", "bigint", (column) => column.notNull())
+    .addPrimaryKeyConstraint("uploads_key", ["tenant", "workspace", "checkpoint"])
+    .execute()
 }
 
 async function answered(db: Kysely<unknown>): Promise<void> {
