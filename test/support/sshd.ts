@@ -74,10 +74,11 @@ export async function startSshd(options: SshdOptions = {}): Promise<Sshd> {
   const start = async (): Promise<void> => {
     await writeFile(join(folder, "sshd_config"), serverConfig(facts, lines))
     await run(SSHD, "-f", join(folder, "sshd_config"), "-E", join(folder, "sshd.log"))
-    await until(async () => existsSync(pidFile(folder)))
+    // The file is there before the number is in it.
+    await until(async () => (await pidIn(folder)) > 0)
   }
   const stop = async (): Promise<void> => {
-    const pid = Number(await readFile(pidFile(folder), "utf8").catch(() => ""))
+    const pid = await pidIn(folder)
     if (pid > 0) endProcess(pid, "SIGTERM")
     await until(async () => !existsSync(pidFile(folder)))
   }
@@ -224,6 +225,10 @@ async function run(...argv: [string, ...string[]]): Promise<string> {
   ])
   if (code !== 0) throw new Error(`${argv.join(" ")} ended with ${code}: ${err}`)
   return out
+}
+
+async function pidIn(folder: string): Promise<number> {
+  return Number(await readFile(pidFile(folder), "utf8").catch(() => ""))
 }
 
 async function until(isSo: () => Promise<boolean>): Promise<void> {
