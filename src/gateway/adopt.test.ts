@@ -36,7 +36,7 @@ afterAll(removeAll)
 /** What of a gateway adopts, over a real database and a real store. */
 async function gateway(store?: (real: BlobStore) => BlobStore): Promise<AdoptParts> {
   const state = await folder("adopting")
-  const db = await openGatewayDatabase(join(state, "gateway.db"))
+  const db = await openGatewayDatabase({ sqlite: join(state, "gateway.db") })
   open.add(db)
   await mkdir(join(state, "blobs"))
   const real = await openFilesystemStore(join(state, "blobs"))

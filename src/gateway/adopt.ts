@@ -74,7 +74,12 @@ export async function authorityLost(db: GatewayDatabase, tenant: TenantId, host:
     const behind = behindOwner(workspace)
     await db
       .updateTable("workspaces")
-      .set({ behind_generation: behind.generation, behind_epoch: behind.epoch, behind_host: behind.host })
+      .set((column) => ({
+        behind_generation: behind.generation,
+        behind_epoch: behind.epoch,
+        behind_host: behind.host,
+        version: column("version", "+", 1),
+      }))
       .where("tenant", "=", tenant)
       .where("id", "=", workspace.id)
       // Whoever adopted it meanwhile knows better.

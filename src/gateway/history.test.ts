@@ -25,7 +25,7 @@ import {
 } from "../protocol/ids.ts"
 import type { Manifest, SessionEntry } from "../protocol/manifest.ts"
 import { openGatewayDatabase } from "./store/open.ts"
-import { MIGRATIONS } from "./store/schema.ts"
+import { MIGRATIONS } from "./store/migrations.ts"
 
 afterEach(endAll)
 afterAll(removeAll)
@@ -235,7 +235,7 @@ test("a database of the first schema is brought forward: its checkpoints are lis
     `INSERT INTO checkpoints VALUES ('local', '${newCheckpointId()}', '${newWorkspaceId()}', 1, 'h_x', 'in_x', NULL, 'live', 1, 5)`,
   )
   raw.close()
-  const db = await openGatewayDatabase(path)
+  const db = await openGatewayDatabase({ sqlite: path })
   const [row] = await db.selectFrom("checkpoints").selectAll().where("tenant", "=", "local").execute()
   expect(row).toMatchObject({ created_at_ms: 5, stored_bytes: null, new_bytes: null, sessions_changed: null })
   await db.destroy()

@@ -1,4 +1,4 @@
-/** Carries out what the hand-off core decides: load, decide and write in one transaction; witness a flip before anybody hears of it. */
+/** Carries out what the hand-off core decides: load, decide, write if nobody has written meanwhile; witness a flip before anybody hears of it. */
 import { z } from "zod"
 import { decide } from "../handoff/gateway.ts"
 import { newRecord, ownerObject, type GatewayRecord, type OwnerObject } from "../handoff/record.ts"
@@ -19,7 +19,8 @@ import { ownerKey } from "../storage/keys.ts"
 import type { Inspected } from "./checkpoints.ts"
 import { saveCounts } from "./history.ts"
 import { refusalError } from "./refusals.ts"
-import { findHandoff, insertRecord, loadRecord, saveRecord, type Named } from "./store/records.ts"
+import { loadRecord, type Named } from "./store/loading.ts"
+import { findHandoff, insertRecord, saveRecord } from "./store/records.ts"
 import type { GatewayDatabase } from "./store/schema.ts"
 
 const ownerObjectSchema = z.object({
@@ -31,6 +32,8 @@ const ownerObjectSchema = z.object({
   checkpoint: checkpointIdSchema.nullable(),
 })
 const OWNER_OBJECT_MAX = 4096
+/** Another one has written between the reading and the writing: what was read then is judged. Each time somebody gets on. */
+const TRIES_MAX = 20
 
 export interface Ownership {
   /** Null for an unknown workspace. */
@@ -59,12 +62,12 @@ export interface OwnershipParts {
 export function ownership(parts: OwnershipParts): Ownership {
   const { db, nowMs } = parts
   return {
-    load: async (tenant, workspace, named) => await loadRecord(db, tenant, workspace, named),
+    load: async (tenant, workspace, named) => (await loadRecord(db, tenant, workspace, named))?.record ?? null,
     find: async (tenant, id) => await findHandoff(db, tenant, id),
     async ask(tenant, workspace, request) {
-      const record = await loadRecord(db, tenant, workspace, namedIn(request))
-      if (record === null) throw unknownWorkspace(workspace)
-      return decide(record, request, { nowMs: nowMs() })
+      const loaded = await loadRecord(db, tenant, workspace, namedIn(request))
+      if (loaded === null) throw unknownWorkspace(workspace)
+      return decide(loaded.record, request, { nowMs: nowMs() })
     },
     async judge(tenant, workspace, request, found = null) {
       const decision = await decideAndWrite(parts, tenant, workspace, request, found)
@@ -85,20 +88,27 @@ async function decideAndWrite(
   request: Request,
   found: Inspected | null = null,
 ): Promise<Decision> {
-  return await db.transaction().execute(async (transaction) => {
-    const record = await loadRecord(transaction, tenant, workspace, namedIn(request))
-    if (record === null) throw unknownWorkspace(workspace)
-    const decision = decide(record, request, { nowMs: nowMs() })
-    if (decision.kind === "accepted") await saveRecord(transaction, tenant, record, decision.record)
-    const brought = decision.kind === "accepted" ? (namedIn(request).checkpoint ?? null) : null
+  for (let tries = 1; ; tries += 1) {
+    const loaded = await loadRecord(db, tenant, workspace, namedIn(request))
+    if (loaded === null) throw unknownWorkspace(workspace)
+    const decision = decide(loaded.record, request, { nowMs: nowMs() })
+    if (decision.kind !== "accepted") return decision
+    const brought = namedIn(request).checkpoint ?? null
     const counts = found?.counts ?? null
-    if (brought !== null && counts !== null) await saveCounts(transaction, tenant, workspace, brought, counts)
-    return decision
-  })
+    const isSaved = await saveRecord(db, tenant, loaded, decision.record, async (transaction) => {
+      if (brought !== null && counts !== null) await saveCounts(transaction, tenant, workspace, brought, counts)
+    })
+    if (isSaved) return decision
+    if (tries === TRIES_MAX) {
+      throw new AppError("busy", `workspace ${workspace} is being changed by others again and again`, {
+        hint: "try again in a moment",
+      })
+    }
+  }
 }
 
 async function witness(parts: OwnershipParts, tenant: TenantId, workspace: WorkspaceId, id: HandoffId): Promise<void> {
-  const record = await loadRecord(parts.db, tenant, workspace, { handoff: id })
+  const record = (await loadRecord(parts.db, tenant, workspace, { handoff: id }))?.record ?? null
   const row = record?.handoffs.find((each) => each.id === id)
   const object = record === null || row === undefined ? null : ownerObject(record, row)
   if (object === null || row?.witnessed === true) return

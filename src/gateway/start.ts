@@ -110,7 +110,7 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
 async function wire(options: GatewayOptions, stateDir: string, log: Log): Promise<Services> {
   const nowMs = options.nowMs ?? Date.now
   const hostSocket = socketPath(stateDir, "hosts.sock")
-  const db = await openGatewayDatabase(join(stateDir, "gateway.db"))
+  const db = await openGatewayDatabase({ sqlite: join(stateDir, "gateway.db") })
   const store = await openFilesystemStore(join(stateDir, "blobs"))
   const signingKey = await loadSigningKey(join(stateDir, "url.key"))
   const { selfArgv } = options

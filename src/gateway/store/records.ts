@@ -1,130 +1,13 @@
-/** The gateway's record of a workspace: loaded, judged and written back in one transaction. */
+/** The rows of the gateway's records: written whole, by whoever read their newest version (loading.ts). */
 import type { Kysely, Transaction } from "kysely"
-import { FIRST_GENERATION, type GatewayRecord, type OwnerRecord } from "../../handoff/record.ts"
-import type { CheckpointRow, HandoffRow, WorkspaceRow } from "../../protocol/handoff.ts"
-import {
-  tenantIdSchema,
-  type CheckpointId,
-  type HandoffId,
-  type HostId,
-  type TenantId,
-  type WorkspaceId,
-} from "../../protocol/ids.ts"
-import {
-  checkpointOf,
-  checkpointValues,
-  handoffOf,
-  handoffValues,
-  ownerOf,
-  ownerValues,
-  workspaceOf,
-  workspaceValues,
-} from "./rows.ts"
+import { FIRST_GENERATION, type GatewayRecord } from "../../handoff/record.ts"
+import type { HandoffRow } from "../../protocol/handoff.ts"
+import { tenantIdSchema, type HandoffId, type HostId, type TenantId, type WorkspaceId } from "../../protocol/ids.ts"
+import { isUnsettledRow, type Loaded } from "./loading.ts"
+import { checkpointValues, handoffOf, handoffValues, ownerValues, workspaceValues } from "./rows.ts"
 import type { GatewayDatabase, GatewayTables } from "./schema.ts"
 
 export type Db = Kysely<GatewayTables> | Transaction<GatewayTables>
-
-/** What of a record a request names besides the workspace. */
-export interface Named {
-  readonly handoff?: HandoffId
-  readonly checkpoint?: CheckpointId
-}
-
-/** States in which a row of a given kind is settled (handoff/record.ts, isSettled), as a query says it. */
-const CLOSED_FENCES = ["released", "taken_over"]
-
-/** Reads what the core judges by; null for a workspace that this tenant doesn't have. Five queries. */
-export async function loadRecord(
-  db: Db,
-  tenant: TenantId,
-  workspace: WorkspaceId,
-  named: Named = {},
-): Promise<GatewayRecord | null> {
-  const row = await db
-    .selectFrom("workspaces")
-    .selectAll()
-    .where("tenant", "=", tenant)
-    .where("id", "=", workspace)
-    .executeTakeFirst()
-  if (row === undefined) return null
-  const found = workspaceOf(row)
-  const owners = await newestOwners(db, tenant, found)
-  const handoffs = await relevantHandoffs(db, tenant, found, owners, named)
-  const wanted = [found.headCheckpoint, named.checkpoint ?? null].filter((id): id is CheckpointId => id !== null)
-  const checkpoints = await checkpointsOf(db, tenant, workspace, wanted)
-  return { workspace: found, handoffs, checkpoints, owners }
-}
-
-async function newestOwners(db: Db, tenant: TenantId, workspace: WorkspaceRow): Promise<OwnerRecord[]> {
-  const rows = await db
-    .selectFrom("owner_history")
-    .selectAll()
-    .where("tenant", "=", tenant)
-    .where("workspace", "=", workspace.id)
-    .where("generation", "=", workspace.generation)
-    .orderBy("epoch", "desc")
-    .limit(2)
-    .execute()
-  return rows.map(ownerOf).reverse()
-}
-
-async function relevantHandoffs(
-  db: Db,
-  tenant: TenantId,
-  workspace: WorkspaceRow,
-  owners: readonly OwnerRecord[],
-  named: Named,
-): Promise<HandoffRow[]> {
-  const ids = [named.handoff ?? null, ...owners.map((owner) => owner.handoff)].filter((id) => id !== null)
-  const newest = await db
-    .selectFrom("handoffs")
-    .select("id")
-    .where("tenant", "=", tenant)
-    .where("workspace", "=", workspace.id)
-    .where("source", "=", workspace.ownerHost)
-    .where("kind", "!=", "reclaim")
-    .orderBy("seq", "desc")
-    .limit(1)
-    .execute()
-  const rows = await db
-    .selectFrom("handoffs")
-    .selectAll()
-    .where("tenant", "=", tenant)
-    .where("workspace", "=", workspace.id)
-    .where((where) => {
-      const unsettled = where.and([
-        where("state", "not in", ["done", "superseded"]),
-        where.not(
-          where.and([
-            where("state", "=", "abandoned"),
-            where("target_undone", "=", 1),
-            where.or([where("kind", "=", "reclaim"), where("source_fence", "in", CLOSED_FENCES)]),
-          ]),
-        ),
-      ])
-      return where.or([unsettled, where("id", "in", [...ids, ...newest.map((row) => row.id)])])
-    })
-    .orderBy("seq")
-    .execute()
-  return rows.map(handoffOf)
-}
-
-async function checkpointsOf(
-  db: Db,
-  tenant: TenantId,
-  workspace: WorkspaceId,
-  ids: readonly CheckpointId[],
-): Promise<Map<CheckpointId, CheckpointRow>> {
-  if (ids.length === 0) return new Map()
-  const rows = await db
-    .selectFrom("checkpoints")
-    .selectAll()
-    .where("tenant", "=", tenant)
-    .where("workspace", "=", workspace)
-    .where("id", "in", ids)
-    .execute()
-  return new Map(rows.map(checkpointOf).map((row) => [row.id, row]))
-}
 
 /** Writes the record of a workspace that has none yet. */
 export async function insertRecord(db: GatewayDatabase, tenant: TenantId, record: GatewayRecord): Promise<void> {
@@ -162,12 +45,38 @@ export async function newestGeneration(db: Db, tenant: TenantId): Promise<number
   return row?.generation ?? FIRST_GENERATION
 }
 
-/** Writes what differs, by reference, between two records of one workspace. */
-export async function saveRecord(db: Db, tenant: TenantId, before: GatewayRecord, after: GatewayRecord): Promise<void> {
-  if (after.workspace !== before.workspace) {
+/**
+ * Writes what differs, by reference, between two records of one workspace; nothing when another one has written since that version was
+ * read. Answers whether it was written.
+ * @param also more that is written with it, in the same transaction
+ */
+export async function saveRecord(
+  db: GatewayDatabase,
+  tenant: TenantId,
+  { record: before, version }: Loaded,
+  after: GatewayRecord,
+  also: (transaction: Db) => Promise<void> = async () => {},
+): Promise<boolean> {
+  return await db.transaction().execute(async (transaction) => {
     const { tenant: _tenant, id, ...values } = workspaceValues(tenant, after.workspace)
-    await db.updateTable("workspaces").set(values).where("tenant", "=", tenant).where("id", "=", id).execute()
-  }
+    const { numUpdatedRows } = await transaction
+      .updateTable("workspaces")
+      .set({ ...(after.workspace === before.workspace ? {} : values), version: version + 1 })
+      .where("tenant", "=", tenant)
+      .where("id", "=", id)
+      .where("version", "=", version)
+      .executeTakeFirst()
+    // Nothing has been written yet in this transaction.
+    if (numUpdatedRows === 0n) return false
+    await saveHandoffs(transaction, tenant, before, after)
+    await saveOwners(transaction, tenant, before, after)
+    await saveCheckpoints(transaction, tenant, before, after)
+    await also(transaction)
+    return true
+  })
+}
+
+async function saveHandoffs(db: Db, tenant: TenantId, before: GatewayRecord, after: GatewayRecord): Promise<void> {
   // Rows that leave the unique index are written before one that enters it.
   const changed = after.handoffs.filter((row) => !before.handoffs.includes(row))
   const known = new Set(before.handoffs.map((row) => row.id))
@@ -177,8 +86,10 @@ export async function saveRecord(db: Db, tenant: TenantId, before: GatewayRecord
   }
   const made = changed.filter((row) => !known.has(row.id)).map((row) => handoffValues(tenant, row))
   if (made.length > 0) await db.insertInto("handoffs").values(made).execute()
-  const owners = after.owners.filter((owner) => !before.owners.includes(owner))
-  for (const owner of owners) {
+}
+
+async function saveOwners(db: Db, tenant: TenantId, before: GatewayRecord, after: GatewayRecord): Promise<void> {
+  for (const owner of after.owners.filter((each) => !before.owners.includes(each))) {
     await db
       .insertInto("owner_history")
       .values(ownerValues(tenant, owner))
@@ -189,8 +100,10 @@ export async function saveRecord(db: Db, tenant: TenantId, before: GatewayRecord
       )
       .execute()
   }
-  const checkpoints = [...after.checkpoints.values()].filter((row) => before.checkpoints.get(row.id) !== row)
-  for (const row of checkpoints) {
+}
+
+async function saveCheckpoints(db: Db, tenant: TenantId, before: GatewayRecord, after: GatewayRecord): Promise<void> {
+  for (const row of [...after.checkpoints.values()].filter((each) => before.checkpoints.get(each.id) !== each)) {
     await db
       .insertInto("checkpoints")
       .values(checkpointValues(tenant, row))
@@ -221,16 +134,7 @@ export async function unsettledHandoffs(
     .selectFrom("handoffs")
     .selectAll()
     .$if(tenant !== undefined, (query) => query.where("tenant", "=", tenant ?? ""))
-    .where("state", "not in", ["done", "superseded"])
-    .where((where) =>
-      where.not(
-        where.and([
-          where("state", "=", "abandoned"),
-          where("target_undone", "=", 1),
-          where.or([where("kind", "=", "reclaim"), where("source_fence", "in", CLOSED_FENCES)]),
-        ]),
-      ),
-    )
+    .where(isUnsettledRow)
     .orderBy("started_at_ms")
     .orderBy("seq")
     .execute()
