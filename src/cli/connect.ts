@@ -22,6 +22,7 @@ export interface Connection {
 
 const START_LIMIT_MS = 20_000
 const STOP_LIMIT_MS = 20_000
+const BUSY_LIMIT_MS = 5000
 /** Another command may have started the daemon that answers: ours ends early then, which is no failure yet. */
 const LOST_RACE_MS = 3000
 const POLL_MS = 25
@@ -96,7 +97,13 @@ async function stopIdle(local: LocalClient, hello: Hello, gateway: string | null
       hint: "try again when it is idle, or end the hand-off: decamp status",
       cause,
     })
-  if (hello.isBusy) throw busy()
+  // A short piece of work of its own is no reason to send a person away.
+  const endAtMs = Date.now() + BUSY_LIMIT_MS
+  for (let now: Hello | null = hello; now?.isBusy !== false; now = await helloOrNull(local)) {
+    if (now === null) return
+    if (Date.now() > endAtMs) throw busy()
+    await Bun.sleep(POLL_MS)
+  }
   try {
     await local.stop({ force: false })
   } catch (error) {

@@ -135,6 +135,7 @@ test("a daemon with another gateway is restarted when the environment names one"
   const cleo = await world.machine("cleo")
   expect((await cleo.decamp(["workspaces"])).json.workspaces).toEqual([])
   const shared = await cleo.decamp(["workspaces"], { env: { DECAMP_GATEWAY: socket } })
+  expect(shared).toMatchObject({ exitCode: 0 })
   expect(shared.json.workspaces.length).toBeGreaterThan(0)
   expect(BINARY).toEndWith("dist/decamp")
 })
