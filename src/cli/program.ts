@@ -143,11 +143,16 @@ function historyCommands(root: Command, chosen: Chosen): void {
 
 function sessionCommands(root: Command, chosen: Chosen): void {
   const load = async () => await import("./commands/sessions.ts")
+  const loadClank = async () => await import("./commands/import-clank.ts")
   const sessions = add(root, "sessions", "the agents' sessions of this directory")
   add(sessions, "list [dir]", "list them (the default)")
     .option("--workspace <name>", "which workspace, by name or id")
-    .action((dir: string | undefined, options: WorkspaceOptions) => {
-      chosen.run = async (context) => await (await load()).listSessions(context, dir, options)
+    .option("--clank", "instead all that import-clank ever brought, of every directory")
+    .action((dir: string | undefined, options: WorkspaceOptions & { clank?: true }) => {
+      chosen.run = async (context) =>
+        options.clank === true
+          ? await (await loadClank()).listClank(context)
+          : await (await load()).listSessions(context, dir, options)
     })
   add(sessions, "export <id> <file>", "write one session to a portable file").action((id: string, file: string) => {
     chosen.run = async (context) => await (await load()).exportSession(context, id, file)
@@ -157,6 +162,11 @@ function sessionCommands(root: Command, chosen: Chosen): void {
     .action((file: string, options: { dir?: string }) => {
       chosen.run = async (context) => await (await load()).importSession(context, file, options)
     })
+  add(sessions, "import-clank <file>", "read the list of sessions in a host.db of clank; again changes nothing").action(
+    (file: string) => {
+      chosen.run = async (context) => await (await loadClank()).importClank(context, file)
+    },
+  )
   sessions.action(() => {
     chosen.run = async (context) => await (await load()).listSessions(context, undefined, {})
   })

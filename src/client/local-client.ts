@@ -1,7 +1,10 @@
 /** What the CLI asks of the daemon of its own HOME. Shapes: protocol/local-api.ts, answers: protocol/output.ts. */
 import { z } from "zod"
+import { clankImportOutputSchema, clankListOutputSchema, type ClankImportOutput } from "../protocol/clank.ts"
 import {
   helloSchema,
+  type clankImportRequestSchema,
+  type callerSchema,
   type diffRequestSchema,
   type pruneRequestSchema,
   type pullRequestSchema,
@@ -78,6 +81,8 @@ export interface LocalClient {
   sessions(request: WorkspaceRequest): Promise<z.infer<typeof sessionsOutputSchema>>
   exportSession(request: z.input<typeof sessionExportRequestSchema>): Promise<z.infer<typeof sessionFileOutputSchema>>
   importSession(request: z.input<typeof sessionImportRequestSchema>): Promise<z.infer<typeof sessionFileOutputSchema>>
+  importClank(request: z.input<typeof clankImportRequestSchema>): Promise<ClankImportOutput>
+  clankSessions(request: z.input<typeof callerSchema>): Promise<z.infer<typeof clankListOutputSchema>>
   /** `text` events carry the answer. */
   send(request: z.input<typeof sendRequestSchema>, listener: StepListener, signal?: AbortSignal): Promise<PromptAnswer>
   attach(request: z.input<typeof localAttachRequestSchema>): Promise<z.infer<typeof attachOutputSchema>>
@@ -123,6 +128,8 @@ export function localClient(fetcher: Fetcher): LocalClient {
     sessions: async (request) => await post("sessions", request, sessionsOutputSchema),
     exportSession: async (request) => await post("sessions/export", request, sessionFileOutputSchema),
     importSession: async (request) => await post("sessions/import", request, sessionFileOutputSchema),
+    importClank: async (request) => await post("sessions/import-clank", request, clankImportOutputSchema),
+    clankSessions: async (request) => await post("sessions/clank", request, clankListOutputSchema),
     send: async (request, listener, signal) => await stream("send", request, promptAnswerSchema, listener, signal),
     attach: async (request) => await post("attach", request, attachOutputSchema),
     agents: async (request) => await post("agents", request, agentsOutputSchema),

@@ -20,6 +20,7 @@ import { OUTPUT_SCHEMA } from "../protocol/version.ts"
 import { scopeOf } from "./agents.ts"
 import { scratchOf, type Daemon } from "./daemon.ts"
 import { fencesInForce } from "./fences.ts"
+import { clankSessionsIn } from "./import-clank.ts"
 import { ownerNotices } from "./owner-notices.ts"
 import type { Place } from "./store/host-store.ts"
 import { locate, locateWorkspace, userGateway } from "./workspace.ts"
@@ -231,6 +232,7 @@ export async function sessions(daemon: Daemon, request: WorkspaceRequest): Promi
     workspace: place === null || name === null ? null : { id: place.workspace, name },
     directory: located.repository.topLevel,
     sessions: found,
+    fromClank: await clankSessionsIn(daemon, located.repository, new Set(found.map(({ id }) => id))),
   }
 }
 

@@ -16,6 +16,8 @@
  * POST /local/sessions              sessionsOutputSchema
  * POST /local/sessions/export       sessionFileOutputSchema
  * POST /local/sessions/import       sessionFileOutputSchema
+ * POST /local/sessions/import-clank clankImportOutputSchema
+ * POST /local/sessions/clank        clankListOutputSchema
  * POST /local/ssh-agent             {}
  * POST /local/stop                  stopOutputSchema (the daemon ends after the answer)
  */
@@ -138,4 +140,6 @@ export type PruneRequest = z.infer<typeof pruneRequestSchema>
 
 export const sessionExportRequestSchema = callerSchema.extend({ id: z.string(), file: z.string() })
 export const sessionImportRequestSchema = callerSchema.extend({ file: z.string() })
+/** `file`: absolute path of clank's host.db. */
+export const clankImportRequestSchema = callerSchema.extend({ file: z.string().startsWith("/") })
 export const stopRequestSchema = z.object({ force: z.boolean() })

@@ -1,5 +1,6 @@
 /** Every `--json` document of the CLI. One document on standard output, `schema: 1`. Described in docs/formats/cli-json.md. */
 import { z } from "zod"
+import { clankRowSchema } from "./clank.ts"
 import { ERROR_CODES } from "./errors.ts"
 import { agentWordsAnswerSchema, agentWordsSchema, attachAnswerSchema, promptAnswerSchema } from "./going-on.ts"
 import { handoffStateSchema } from "./handoff.ts"
@@ -259,6 +260,8 @@ export const sessionsOutputSchema = z.object({
   sessions: z.array(
     statusSessionSchema.extend({ parentId: z.string().nullable(), createdAtMs: z.int(), updatedAtMs: z.int() }),
   ),
+  /** What clank knew of this directory, when its list was imported. */
+  fromClank: z.array(clankRowSchema).default([]),
 })
 export const sessionFileOutputSchema = z.object({
   ...schema,

@@ -7,6 +7,8 @@ import type { StepListener } from "../../lib/steps.ts"
 import { AppError } from "../../protocol/errors.ts"
 import { PROTOCOL_HEADER } from "../../protocol/gateway-api.ts"
 import {
+  callerSchema,
+  clankImportRequestSchema,
   diffRequestSchema,
   pruneRequestSchema,
   pullRequestSchema,
@@ -22,6 +24,7 @@ import {
 import { DECAMP_VERSION, OUTPUT_SCHEMA, PROTOCOL_VERSION } from "../../protocol/version.ts"
 import type { Daemon } from "../daemon.ts"
 import { diff, log, prune } from "../history.ts"
+import { importClank, listClank } from "../import-clank.ts"
 import { inTurn, NEVER } from "../in-turn.ts"
 import { placeToLock } from "../directory-locks.ts"
 import { newTally } from "../move-output.ts"
@@ -208,6 +211,12 @@ function questionRoutes(app: Hono, routes: LocalRoutes, said: string[]): void {
   asking("/local/sessions", workspaceRequestSchema, async (request) => await sessions(daemon, request))
   asking("/local/sessions/export", sessionExportRequestSchema, async (request) => await exportSession(daemon, request))
   asking("/local/sessions/import", sessionImportRequestSchema, async (request) => await importSession(daemon, request))
+  asking(
+    "/local/sessions/import-clank",
+    clankImportRequestSchema,
+    async (request) => await importClank(daemon, request),
+  )
+  asking("/local/sessions/clank", callerSchema, async (request) => await listClank(daemon, request))
   asking("/local/stop", stopRequestSchema, async ({ force }) => {
     if (!force) await refuseWhileMoving(daemon)
     return { schema: OUTPUT_SCHEMA, result: "done", stopped: await routes.stop() }

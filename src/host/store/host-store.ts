@@ -17,6 +17,7 @@ import {
   type HandoffId,
   type WorkspaceId,
 } from "../../protocol/ids.ts"
+import { clankSessionsOf, type ClankSessions } from "./clank-sessions.ts"
 
 const identitySchema = z.object({ host: hostIdSchema, incarnation: incarnationSchema, name: nameSchema })
 export type HostIdentity = z.infer<typeof identitySchema>
@@ -94,6 +95,7 @@ export interface HostStore {
   isAutosynced(workspace: WorkspaceId): boolean
   saveAutosync(workspace: WorkspaceId, isOn: boolean): void
   autosynced(): WorkspaceId[]
+  readonly clank: ClankSessions
   close(): void
 }
 
@@ -163,6 +165,7 @@ export function openHostStore(
       else remove("autosync", workspace)
     },
     autosynced: () => ids("autosync").map((id) => workspaceIdSchema.parse(id)),
+    clank: clankSessionsOf(database),
     close: () => database.close(),
   }
 }
