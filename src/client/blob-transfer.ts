@@ -1,19 +1,15 @@
 /** Moves blobs between a host's spool and the store by signed URLs. Never holds a blob in memory. */
-import { z } from "zod"
+import type { z } from "zod"
 import type { BlobRef, BlobSource } from "../protocol/blob.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
-import {
-  ASK_OFFSET,
-  DIGEST_HEADER,
-  keptAnswerSchema,
-  OFFSET_HEADER,
-  type blobPlanAnswerSchema,
-  type blobUrlsAnswerSchema,
-} from "../protocol/gateway-api.ts"
+import type { blobPlanAnswerSchema, blobUrlsAnswerSchema } from "../protocol/gateway-api.ts"
 import type { BlobId } from "../protocol/ids.ts"
 import { retrying, type Attempt } from "./attempts.ts"
-import { parsedAnswer, placeOf, readText, type Fetcher, type StepListener } from "./http.ts"
+import type { BlobFetcher } from "./blob-fetcher.ts"
+import { placeOf, readText, type StepListener } from "./http.ts"
+import { sendObject } from "./object-upload.ts"
 import { progressOf } from "./progress.ts"
+import { renewable } from "./renewable.ts"
 
 /** The part of a host's spool (storage/spool.ts) that a transfer needs. */
 export interface TransferSpool {
@@ -33,16 +29,12 @@ export interface TransferSpool {
 /** Large ones fill the line by themselves; of small ones each takes the line's delay, which several can share. */
 const LARGE_BYTES = 256 * 1024
 const CONCURRENCY = { small: 8, large: 2 } as const
-/** From so many bytes on, an upload first asks how much of it is there already. */
-const ASKED_BYTES = 4 * 1024 * 1024
 /** A transfer in which no byte moves for so long has failed. */
 const SILENCE_MS = 60_000
-/** Of one upload: the other side reads it as fast as its disk is. */
-const UPLOAD_MS = 6 * 3_600_000
-const nothingSchema = z.object({})
 
 export interface Upload {
-  readonly plan: z.infer<typeof blobPlanAnswerSchema>
+  /** Asked at first, and again when addresses have expired on the way. */
+  readonly plan: () => Promise<z.infer<typeof blobPlanAnswerSchema>>
   /** The manifest's bytes; sent last. */
   readonly manifest: Uint8Array
   readonly spool: TransferSpool
@@ -56,76 +48,36 @@ export interface Upload {
  * Uploads what the plan says is missing, then the manifest. Answers the bytes sent. May be repeated.
  * @throws {AppError} what the store answers; internal when a planned blob is not in the spool
  */
-export async function uploadBlobs(fetcher: Fetcher, upload: Upload): Promise<number> {
-  const { plan, spool, signal } = upload
+export async function uploadBlobs(fetcher: BlobFetcher, upload: Upload): Promise<number> {
+  const { spool, signal } = upload
+  const plans = renewable(upload.plan)
+  const { missing } = await plans.now()
   const files = await Promise.all(
-    plan.missing.map(async ({ id, url }) => {
+    missing.map(async ({ id }) => {
       const file = await spool.file(id)
       if (file === null) throw new AppError("internal", `blob ${id} is to be sent but is not in the spool`)
-      return { url, ...file }
+      return { id, ...file }
     }),
   )
   const total = files.reduce((sum, file) => sum + file.sizeBytes, upload.manifest.byteLength)
   const progress = progressOf(upload.listener, upload.step, total)
   const isSmall = ({ sizeBytes }: { readonly sizeBytes: number }): boolean => sizeBytes < LARGE_BYTES
-  await each(files, isSmall, async ({ url, path, sizeBytes }) => {
-    const content = Bun.file(path)
+  await each(files, isSmall, async ({ id, path, sizeBytes }) => {
     const done = progress.part()
-    let digest: string | null = null
-    await retrying(signal, async (attempt) => {
-      const isAsked = attempt.wasCut || sizeBytes >= ASKED_BYTES
-      const offset = isAsked ? await keptThere(fetcher, url, signal) : 0
-      attempt.startsAt(offset)
-      done(offset)
-      if (offset > 0 && offset < sizeBytes) digest ??= await sha256Of(content)
-      if (offset < sizeBytes) await putOne(fetcher, url, content, { offset, sizeBytes, digest }, signal)
+    const content = Bun.file(path)
+    await plans.using(async (answer) => {
+      const plan = answer.missing.find((each) => each.id === id)?.upload
+      // It is there meanwhile.
+      if (plan !== undefined) await sendObject(fetcher, { plan, content, sizeBytes, done, signal })
     })
     done(sizeBytes)
   })
-  const { manifest } = upload
-  await retrying(signal, async () => {
-    const whole = { offset: 0, sizeBytes: manifest.byteLength, digest: null }
-    await putOne(fetcher, plan.manifestUrl, new Blob([manifest]), whole, signal)
+  const content = new Blob([upload.manifest])
+  await plans.using(async ({ manifest: plan }) => {
+    await sendObject(fetcher, { plan, content, sizeBytes: content.size, done: () => {}, signal })
   })
-  progress.part()(manifest.byteLength)
+  progress.part()(content.size)
   return total
-}
-
-/** How much of an upload that broke off the store has kept. */
-async function keptThere(fetcher: Fetcher, url: string, signal: AbortSignal | undefined): Promise<number> {
-  const headers = { [OFFSET_HEADER]: ASK_OFFSET, "content-length": "0" }
-  const within = AbortSignal.any([AbortSignal.timeout(SILENCE_MS), ...(signal === undefined ? [] : [signal])])
-  const response = await fetcher(pathOnly(url), { method: "PUT", body: "", headers, signal: within })
-  return (await parsedAnswer(response, keptAnswerSchema, url, within)).offset
-}
-
-interface PartOf {
-  readonly offset: number
-  readonly sizeBytes: number
-  /** SHA-256 of the whole; known when it doesn't begin at the first byte. */
-  readonly digest: string | null
-}
-
-async function putOne(
-  fetcher: Fetcher,
-  url: string,
-  content: Blob,
-  { offset, sizeBytes, digest }: PartOf,
-  signal: AbortSignal | undefined,
-): Promise<void> {
-  const within = AbortSignal.any([AbortSignal.timeout(UPLOAD_MS), ...(signal === undefined ? [] : [signal])])
-  const length = { "content-length": String(sizeBytes - offset) }
-  const resumed = { [OFFSET_HEADER]: String(offset), ...(digest === null ? {} : { [DIGEST_HEADER]: digest }) }
-  const headers = offset === 0 ? length : { ...length, ...resumed }
-  const body = offset === 0 ? content : content.slice(offset)
-  const response = await fetcher(pathOnly(url), { method: "PUT", body, headers, signal: within })
-  await parsedAnswer(response, nothingSchema, url, within)
-}
-
-async function sha256Of(content: Blob): Promise<string> {
-  const hash = new Bun.CryptoHasher("sha256")
-  for await (const part of content.stream()) hash.update(part)
-  return hash.digest("hex")
 }
 
 export interface Download {
@@ -143,7 +95,7 @@ export interface Download {
  * @throws {AppError} damaged_data with `details.blob` when stored bytes are not what the manifest says, or are missing
  */
 export async function downloadBlobs(
-  fetcher: Fetcher,
+  fetcher: BlobFetcher,
   download: Download,
 ): Promise<{ readonly source: BlobSource; bytesReceived(): number }> {
   const { refs, spool, signal } = download
@@ -153,15 +105,19 @@ export async function downloadBlobs(
   }
   const total = lacking.reduce((sum, ref) => sum + ref.storedSize, 0)
   if (lacking.length > 0) {
-    const answer = await download.urls(lacking.map((ref) => ref.id))
-    const urls = new Map(answer.blobs.map(({ id, url }) => [id, url]))
+    const urls = renewable(async () => {
+      const answer = await download.urls(lacking.map((ref) => ref.id))
+      return new Map(answer.blobs.map(({ id, url }) => [id, url]))
+    })
     const progress = progressOf(download.listener, download.step, total)
     const isSmall = ({ storedSize }: BlobRef): boolean => storedSize < LARGE_BYTES
     await each(lacking, isSmall, async (ref) => {
-      const url = urls.get(ref.id)
-      if (url === undefined) throw missing(ref)
       const done = progress.part()
-      await retrying(signal, async (attempt) => await getOne(fetcher, { url, ref, spool, done, attempt, signal }))
+      await urls.using(async (known) => {
+        const url = known.get(ref.id)
+        if (url === undefined) throw missing(ref)
+        await retrying(signal, async (attempt) => await getOne(fetcher, { url, ref, spool, done, attempt, signal }))
+      })
       done(ref.storedSize)
     })
   }
@@ -177,7 +133,7 @@ interface Fetching {
   readonly signal: AbortSignal | undefined
 }
 
-async function getOne(fetcher: Fetcher, fetching: Fetching): Promise<void> {
+async function getOne(fetcher: BlobFetcher, fetching: Fetching): Promise<void> {
   const { ref, spool } = fetching
   const kept = await spool.keptBytes(ref)
   const offset = kept <= ref.storedSize ? kept : 0
@@ -194,7 +150,7 @@ async function getOne(fetcher: Fetcher, fetching: Fetching): Promise<void> {
   }
 }
 
-async function getFrom(fetcher: Fetcher, fetching: Fetching, offset: number): Promise<void> {
+async function getFrom(fetcher: BlobFetcher, fetching: Fetching, offset: number): Promise<void> {
   const { url, ref, spool, done, signal } = fetching
   const response = await get(fetcher, url, signal, offset).catch((error: unknown) => {
     throw toAppError(error).code === "not_found" ? missing(ref) : error
@@ -220,16 +176,14 @@ async function* counted(
 async function* noBytes(): AsyncGenerator<Uint8Array> {}
 
 /** Answers a successful response; throws the error that was answered otherwise. */
-async function get(fetcher: Fetcher, url: string, signal: AbortSignal | undefined, offset: number): Promise<Response> {
+async function get(
+  fetcher: BlobFetcher,
+  url: string,
+  signal: AbortSignal | undefined,
+  offset: number,
+): Promise<Response> {
   const headers = offset === 0 ? {} : { headers: { range: `bytes=${offset}-` } }
-  const response = await fetcher(pathOnly(url), {
-    method: "GET",
-    ...headers,
-    ...(signal === undefined ? {} : { signal }),
-  })
-  if (response.ok) return response
-  await parsedAnswer(response, nothingSchema, url, signal)
-  throw new AppError("internal", `${placeOf(url)}: an answer that is neither content nor an error`)
+  return await fetcher(url, { method: "GET", ...headers, ...(signal === undefined ? {} : { signal }) })
 }
 
 function missing(ref: BlobRef): AppError {
@@ -237,17 +191,11 @@ function missing(ref: BlobRef): AppError {
 }
 
 /** Downloads a manifest's text from its signed URL. @throws {AppError} too_large above `maxBytes` */
-export async function downloadText(fetcher: Fetcher, url: string, maxBytes: number): Promise<string> {
+export async function downloadText(fetcher: BlobFetcher, url: string, maxBytes: number): Promise<string> {
   return await retrying(undefined, async () => {
     const response = await get(fetcher, url, AbortSignal.timeout(SILENCE_MS * 5), 0)
     return await readText(response, maxBytes, placeOf(url))
   })
-}
-
-/** @throws {AppError} not_allowed: an address is only ever resolved against the gateway that gave it */
-function pathOnly(url: string): string {
-  if (/^\/blobs\/[^\s]+$/.test(url)) return url
-  throw new AppError("not_allowed", "the gateway named an address outside its store")
 }
 
 async function* bodyOf(response: Response, signal: AbortSignal | undefined): AsyncGenerator<Uint8Array> {

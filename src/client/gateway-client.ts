@@ -1,4 +1,5 @@
 /** The gateway as the user and as a host see it. Shapes: protocol/gateway-api.ts. */
+import { blobFetcher, type BlobFetcher } from "./blob-fetcher.ts"
 import { z } from "zod"
 import {
   type abandonRequestSchema,
@@ -81,8 +82,8 @@ export type PlainStepName = "staged" | "flip" | "live" | "done" | "release" | "u
 
 /** What a host may ask with its token. An id that isn't its affair is answered as an unknown one. */
 export interface HostApi {
-  /** Also resolves the path-only URLs of blobs. */
-  readonly fetcher: Fetcher
+  /** Requests to the addresses of blobs. */
+  readonly blobs: BlobFetcher
   /** Everything unfinished in which this host is source or target. */
   work(): Promise<HostWork>
   /** The same for one workspace, closed hand-offs included when the source hasn't been told. */
@@ -164,7 +165,8 @@ export function userApi(fetcher: Fetcher): UserApi {
   }
 }
 
-export function hostApi(fetcher: Fetcher): HostApi {
+/** @param storeUrl what absolute addresses of blobs begin with, as this host knows it; null: all are paths of the gateway */
+export function hostApi(fetcher: Fetcher, storeUrl: string | null = null): HostApi {
   const get = async <T>(path: string, answer: z.ZodType<T>): Promise<T> =>
     await callJson(fetcher, { method: "GET", path, answer })
   const post = async <T>(path: string, body: unknown, answer: z.ZodType<T>): Promise<T> =>
@@ -173,7 +175,7 @@ export function hostApi(fetcher: Fetcher): HostApi {
   const stepTo = async (id: HandoffId, name: string, request: unknown): Promise<HandoffAnswer> =>
     await post(`/host/handoffs/${id}/${name}`, request, handoffAnswerSchema)
   return {
-    fetcher,
+    blobs: blobFetcher(fetcher, storeUrl),
     work: async () => await get("/host/work", hostWorkSchema),
     record: async (workspace) => await get(`/host/record/${workspace}`, hostWorkSchema),
     commit: async (request) => await post("/host/checkpoints/commit", request, commitAnswerSchema),

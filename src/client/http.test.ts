@@ -4,6 +4,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { z } from "zod"
 import { blobIdSchema } from "../protocol/ids.ts"
+import { blobFetcher } from "./blob-fetcher.ts"
 import { uploadBlobs } from "./blob-transfer.ts"
 import { callJson, callStream, inProcessFetcher, unixFetcher, type Fetcher, type StepEvent } from "./http.ts"
 
@@ -119,6 +120,8 @@ describe("a stream", () => {
   })
 })
 
+const LAST = { url: "/blobs/m", headers: {} }
+
 describe("an upload", () => {
   const id = blobIdSchema.parse("a".repeat(64))
   const uploading = async (url: string, statuses: number[]) => {
@@ -132,8 +135,8 @@ describe("an upload", () => {
       keptBytes: async () => 0,
       source: () => ({ open: () => new Blob().stream() }),
     }
-    const plan = { missing: [{ id, url }], manifestUrl: "/blobs/m" }
-    const sent = await uploadBlobs(fetcher, {
+    const plan = async () => ({ missing: [{ id, upload: { url, headers: {} } }], manifest: LAST })
+    const sent = await uploadBlobs(blobFetcher(fetcher, null), {
       plan,
       manifest: new Uint8Array(3),
       spool,
@@ -181,9 +184,9 @@ describe("an upload", () => {
       keptBytes: async () => 0,
       source: () => ({ open: () => new Blob().stream() }),
     }
-    const missing = Array.from({ length: 20 }, () => ({ id, url: "/blobs/a" }))
+    const missing = Array.from({ length: 20 }, () => ({ id, upload: { url: "/blobs/a", headers: {} } }))
     const upload = { spool, manifest: new Uint8Array(3), listener: () => {}, step: "send" }
-    await uploadBlobs(fetcher, { ...upload, plan: { missing, manifestUrl: "/blobs/m" } })
+    await uploadBlobs(blobFetcher(fetcher, null), { ...upload, plan: async () => ({ missing, manifest: LAST }) })
     expect({ highest, sent }).toEqual({ highest: most, sent: 21 })
   })
 })

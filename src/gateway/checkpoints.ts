@@ -2,6 +2,7 @@
 import type { OfferedCheckpoint, HostIdentity } from "../handoff/request.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { blobPlanAnswerSchema, blobPlanRequestSchema, blobUrlsAnswerSchema } from "../protocol/gateway-api.ts"
+import type { UploadPlan } from "../protocol/blob.ts"
 import type { BlobId, CheckpointId, TenantId, WorkspaceId } from "../protocol/ids.ts"
 import { codeBlobs, MANIFEST_MAX_BYTES, manifestSchema, type Manifest } from "../protocol/manifest.ts"
 import type { z } from "zod"
@@ -44,74 +45,132 @@ export interface CheckpointParts {
   readonly nowMs: () => number
 }
 
-export function checkpoints(parts: CheckpointParts): Checkpoints {
+/** With what this process remembers. */
+interface Parts extends CheckpointParts {
+  readonly memory: ManifestMemory
+}
+
+export function checkpoints(given: CheckpointParts): Checkpoints {
+  const parts: Parts = { ...given, memory: { known: new Map() } }
   const { store, presigner, nowMs } = parts
   return {
     async inspect(tenant, workspace, offered, creator) {
-      const manifest = await readManifest(store, tenant, workspace, offered.id)
-      if (typeof manifest === "string") return { problem: manifest, counts: null }
+      const read = await readManifest(parts, tenant, workspace, offered.id)
+      if (typeof read === "string") return { problem: read, counts: null }
+      const { manifest } = read
       const problem =
         strangerProblem(manifest, workspace, offered, creator) ?? (await missingBlob(store, tenant, manifest))
       if (problem !== null) return { problem, counts: null }
-      const parent = manifest.parent === null ? null : await readManifest(store, tenant, workspace, manifest.parent)
-      return { problem: null, counts: countsOf(manifest, typeof parent === "string" ? "unreadable" : parent) }
-    },
-    async plan(tenant, request) {
-      const { workspace, checkpoint, manifestSize } = request
-      if (manifestSize > MANIFEST_MAX_BYTES) {
-        throw new AppError("too_large", `a manifest of ${manifestSize} bytes is more than ${MANIFEST_MAX_BYTES}`)
+      const parent = manifest.parent === null ? null : await readManifest(parts, tenant, workspace, manifest.parent)
+      return {
+        problem: null,
+        counts: countsOf(manifest, typeof parent === "string" ? "unreadable" : (parent?.manifest ?? null)),
       }
-      const stored = await store.list(blobPrefix(tenant, workspace))
-      const expiresAtMs = nowMs() + URL_MS
-      const put = (key: string, sizeBytes: number): string =>
-        presigner.presign({ method: "PUT", key, sizeBytes, expiresAtMs })
-      const missing = request.blobs
-        .map(({ id, storedSize }) => ({ id, storedSize, key: blobKey(tenant, workspace, id) }))
-        .filter(({ key, storedSize }) => stored.get(key) !== storedSize)
-        .map(({ id, storedSize, key }) => ({ id, url: put(key, storedSize) }))
-      return { missing, manifestUrl: put(manifestKey(tenant, workspace, checkpoint), manifestSize) }
     },
+    plan: async (tenant, request) => await plan(parts, tenant, request),
     async urls(tenant, workspace, checkpoint, blobs) {
       const key = manifestKey(tenant, workspace, checkpoint)
-      const head = await store.head(key)
-      if (head === null)
-        throw new AppError("damaged_data", `the manifest of checkpoint ${checkpoint} is not in the store`)
       const expiresAtMs = nowMs() + URL_MS
-      const get = (name: string, sizeBytes: number): string =>
-        presigner.presign({ method: "GET", key: name, sizeBytes, expiresAtMs })
-      if (blobs.length === 0) return { manifest: get(key, head.sizeBytes), blobs: [] }
-      const manifest = await readManifest(store, tenant, workspace, checkpoint)
-      if (typeof manifest === "string") throw new AppError("damaged_data", manifest)
+      const get = async (name: string, sizeBytes: number): Promise<string> =>
+        await presigner.download({ key: name, sizeBytes, expiresAtMs })
+      const read = await readManifest(parts, tenant, workspace, checkpoint)
+      if (typeof read === "string") throw new AppError("damaged_data", read)
+      const { manifest, sizeBytes } = read
       const sizes = new Map(manifest.blobs.map((ref) => [ref.id, ref.storedSize]))
       const named = [...new Set(blobs)].filter((id) => sizes.has(id))
       return {
-        manifest: get(key, head.sizeBytes),
-        blobs: named.map((id) => ({ id, url: get(blobKey(tenant, workspace, id), sizes.get(id) ?? 0) })),
+        manifest: await get(key, sizeBytes),
+        blobs: await Promise.all(
+          named.map(async (id) => ({ id, url: await get(blobKey(tenant, workspace, id), sizes.get(id) ?? 0) })),
+        ),
       }
     },
     dropDamaged: async (tenant, workspace, checkpoint, blob) =>
-      await dropDamaged(store, tenant, workspace, checkpoint, blob),
+      await dropDamaged(parts, tenant, workspace, checkpoint, blob),
   }
 }
 
+/** What is to be sent of a checkpoint. One listing, whatever its size. */
+async function plan(
+  { store, presigner, nowMs }: CheckpointParts,
+  tenant: TenantId,
+  request: z.infer<typeof blobPlanRequestSchema>,
+): Promise<z.infer<typeof blobPlanAnswerSchema>> {
+  const { workspace, checkpoint, manifestSize, manifestSha256 } = request
+  if (manifestSize > MANIFEST_MAX_BYTES) {
+    throw new AppError("too_large", `a manifest of ${manifestSize} bytes is more than ${MANIFEST_MAX_BYTES}`)
+  }
+  const stored = await store.list(blobPrefix(tenant, workspace))
+  const expiresAtMs = nowMs() + URL_MS
+  const missing = request.blobs.flatMap(({ id, storedSize, storedSha256 }) => {
+    const key = blobKey(tenant, workspace, id)
+    const known = stored.get(key)
+    if (known !== undefined && known !== storedSize) {
+      throw new AppError("name_taken", `${key} is in the store with ${known} bytes, not ${storedSize}`)
+    }
+    return known === undefined ? [{ id, key, sizeBytes: storedSize, sha256: storedSha256, expiresAtMs }] : []
+  })
+  const key = manifestKey(tenant, workspace, checkpoint)
+  const last = { key, sizeBytes: manifestSize, sha256: manifestSha256, expiresAtMs }
+  const plans = await presigner.uploads([...missing, last])
+  const manifest = plans.at(-1)
+  if (manifest === undefined) throw new AppError("internal", "a plan without its manifest")
+  return { missing: missing.flatMap(({ id }, at) => planned(id, plans[at])), manifest }
+}
+
+function planned(id: BlobId, upload: UploadPlan | undefined): { id: BlobId; upload: UploadPlan }[] {
+  return upload === undefined ? [] : [{ id, upload }]
+}
+
+/** Manifests never change: those that were read lately are not asked for again. */
+interface ManifestMemory {
+  readonly known: Map<string, ReadManifest>
+}
+
+interface ReadManifest {
+  readonly manifest: Manifest
+  readonly sizeBytes: number
+}
+
+/** So many of at most so many bytes each. */
+const REMEMBERED = { count: 64, bytes: 256 * 1024 }
+
 /** The manifest, or what is wrong with it in words. */
 async function readManifest(
-  store: BlobStore,
+  { store, memory }: Parts,
   tenant: TenantId,
   workspace: WorkspaceId,
   checkpoint: CheckpointId,
-): Promise<Manifest | string> {
-  const found = await store.get(manifestKey(tenant, workspace, checkpoint))
+): Promise<ReadManifest | string> {
+  const key = manifestKey(tenant, workspace, checkpoint)
+  const known = memory.known.get(key)
+  if (known !== undefined) return known
+  const found = await store.get(key)
   if (found === null) return `the manifest of checkpoint ${checkpoint} is not in the store`
-  if (found.sizeBytes > MANIFEST_MAX_BYTES) return `the manifest of checkpoint ${checkpoint} is too large`
+  const { sizeBytes, content } = found
+  if (sizeBytes > MANIFEST_MAX_BYTES) {
+    await content.stream().cancel()
+    return `the manifest of checkpoint ${checkpoint} is too large`
+  }
   try {
-    const parsed = manifestSchema.safeParse(JSON.parse(await found.content.text()))
-    if (parsed.success) return parsed.data
-    const place = parsed.error.issues[0]?.path.join(".") ?? ""
-    return `the manifest of checkpoint ${checkpoint} is not valid at ${place}`
-  } catch {
+    const parsed = manifestSchema.safeParse(JSON.parse(await content.text()))
+    if (!parsed.success) {
+      const place = parsed.error.issues[0]?.path.join(".") ?? ""
+      return `the manifest of checkpoint ${checkpoint} is not valid at ${place}`
+    }
+    const read = { manifest: parsed.data, sizeBytes }
+    if (sizeBytes <= REMEMBERED.bytes) remember(memory, key, read)
+    return read
+  } catch (error) {
+    if (error instanceof AppError) throw error
     return `the manifest of checkpoint ${checkpoint} is not JSON`
   }
+}
+
+function remember({ known }: ManifestMemory, key: string, read: ReadManifest): void {
+  known.set(key, read)
+  const [oldest] = known.keys()
+  if (known.size > REMEMBERED.count && oldest !== undefined) known.delete(oldest)
 }
 
 function strangerProblem(
@@ -150,14 +209,15 @@ async function missingBlob(store: BlobStore, tenant: TenantId, manifest: Manifes
 }
 
 async function dropDamaged(
-  store: BlobStore,
+  parts: Parts,
   tenant: TenantId,
   workspace: WorkspaceId,
   checkpoint: CheckpointId,
   blob: BlobId,
 ): Promise<boolean> {
-  const manifest = await readManifest(store, tenant, workspace, checkpoint)
-  const ref = typeof manifest === "string" ? undefined : manifest.blobs.find((each) => each.id === blob)
+  const { store } = parts
+  const read = await readManifest(parts, tenant, workspace, checkpoint)
+  const ref = typeof read === "string" ? undefined : read.manifest.blobs.find((each) => each.id === blob)
   if (ref === undefined) return false
   const key = blobKey(tenant, workspace, blob)
   const found = await store.get(key)

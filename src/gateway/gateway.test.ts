@@ -11,11 +11,13 @@ import {
   move,
   openTo,
   removeAll,
+  sha256Of,
   step,
   upload,
   userOf,
   workspaceOf,
 } from "../../test/support/gateway.ts"
+import { blobFetcher } from "../client/blob-fetcher.ts"
 import { downloadBlobs, downloadText, uploadBlobs } from "../client/blob-transfer.ts"
 import type { BlobRef } from "../protocol/blob.ts"
 import { PROTOCOL_HEADER } from "../protocol/gateway-api.ts"
@@ -36,6 +38,8 @@ import { ownerKey } from "../storage/keys.ts"
 import { userRoutes } from "./routes/user.ts"
 import type { Services } from "./services.ts"
 import { startGateway } from "./start.ts"
+
+const NO_DIGEST = "0".repeat(64)
 
 afterEach(endAll)
 afterAll(removeAll)
@@ -70,7 +74,7 @@ describe("a workspace moves between two laptops", () => {
     expect(await userOf(again).workspace(workspace)).toEqual(before)
     expect((await bert.api.work()).items.map((item) => item.handoff.id)).toContain(opened.handoff.id)
     const urls = await userOf(again).checkpointUrls(checkpoint, { workspace, blobs: [] })
-    const text = await downloadText(userOf(again).fetcher, urls.manifest, MANIFEST_MAX_BYTES)
+    const text = await downloadText(blobFetcher(userOf(again).fetcher, null), urls.manifest, MANIFEST_MAX_BYTES)
     expect(JSON.parse(text)).toMatchObject({ checkpoint })
   })
 
@@ -94,13 +98,13 @@ describe("a workspace moves between two laptops", () => {
       listener: () => {},
       step: "receive",
     }
-    const received = await downloadBlobs(bert.api.fetcher, download)
+    const received = await downloadBlobs(bert.api.blobs, download)
     const { source } = received
     expect(received.bytesReceived()).toBe(ref.storedSize)
     const parts: Uint8Array[] = []
     for await (const part of source.open(ref.id)) parts.push(part)
     expect(Buffer.concat(parts).toString()).toBe("some content ".repeat(500))
-    expect((await downloadBlobs(bert.api.fetcher, download)).bytesReceived()).toBe(0)
+    expect((await downloadBlobs(bert.api.blobs, download)).bytesReceived()).toBe(0)
   })
 })
 
@@ -241,7 +245,7 @@ describe("a host's token", () => {
       const say = { ...mine, workspace: at }
       const calls = [
         eve.api.commit({ ...say, checkpoint: what, parent: null, kind: "live" }),
-        eve.api.planBlobs({ ...say, checkpoint: what, manifestSize: 10, blobs: [] }),
+        eve.api.planBlobs({ ...say, checkpoint: what, manifestSize: 10, manifestSha256: NO_DIGEST, blobs: [] }),
         eve.api.checkpointUrls(what, { workspace: at, blobs: [] }),
         eve.api.isAncestor({ workspace: at, ancestor: what, descendant: what }),
         eve.api.isAncestor({ workspace: at, ancestor: what, descendant: null }),
@@ -317,10 +321,17 @@ describe("a checkpoint becomes visible only when it is whole", () => {
       ...step(anna, workspace),
       checkpoint,
       manifestSize: body.byteLength,
+      manifestSha256: sha256Of(body),
       blobs: [],
     })
     const spool = await freshSpool()
-    await uploadBlobs(anna.api.fetcher, { plan, manifest: body, spool, listener: () => {}, step: "send" })
+    await uploadBlobs(anna.api.blobs, {
+      plan: async () => plan,
+      manifest: body,
+      spool,
+      listener: () => {},
+      step: "send",
+    })
     const commit = anna.api.commit({ ...step(anna, workspace), checkpoint, parent: null, kind: "live" })
     await expect(commit).rejects.toMatchObject({ code: "damaged_data" })
     expect((await userOf(gateway).workspace(workspace)).checkpoint).toBeNull()
@@ -340,15 +351,16 @@ describe("a checkpoint becomes visible only when it is whole", () => {
       ...step(anna, workspace),
       checkpoint: newCheckpointId(),
       manifestSize: 10,
-      blobs: [{ id, storedSize: 5 }],
+      manifestSha256: NO_DIGEST,
+      blobs: [{ id, storedSize: 5, storedSha256: NO_DIGEST }],
     })
-    const url = plan.missing[0]?.url ?? ""
-    expect((await anna.api.fetcher(url, { method: "PUT", body: "123456" })).status).toBe(400)
-    expect((await anna.api.fetcher(url.replace("size=5", "size=6"), { method: "PUT", body: "123456" })).status).toBe(
-      401,
-    )
-    expect((await anna.api.fetcher(url)).status).toBe(401)
-    expect((await anna.api.fetcher(url, { method: "PUT", body: "12345" })).status).toBe(200)
+    const [first] = plan.missing
+    const url = first !== undefined && "url" in first.upload ? first.upload.url : ""
+    const put = { method: "PUT", body: "123456" }
+    await expect(anna.api.blobs(url, put)).rejects.toMatchObject({ code: "invalid_request" })
+    await expect(anna.api.blobs(url.replace("size=5", "size=6"), put)).rejects.toMatchObject({ code: "wrong_token" })
+    await expect(anna.api.blobs(url)).rejects.toMatchObject({ code: "wrong_token" })
+    expect((await anna.api.blobs(url, { method: "PUT", body: "12345" })).status).toBe(200)
   })
 })
 

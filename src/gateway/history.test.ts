@@ -98,12 +98,15 @@ describe("the list of checkpoints", () => {
   })
 
   test("counts nothing against a parent whose manifest is gone", async () => {
-    const { gateway, anna, user, workspace } = await begun()
+    const { gateway, anna, workspace } = await begun()
     const first = await commit(anna, workspace, "one", {})
     const parent = first.manifest.checkpoint
     await Bun.file(join(gateway.stateDir, "blobs/local", workspace, "manifests", parent)).delete()
+    // This one remembers what it has read.
+    await end(gateway)
+    const again = await begin({ stateDir: gateway.stateDir })
     await commit(anna, workspace, "two", { parent })
-    const [second] = (await user.checkpoints(workspace)).checkpoints
+    const [second] = (await userOf(again).checkpoints(workspace)).checkpoints
     expect(second).toMatchObject({ newBytes: null, sessionsChanged: null, sessionCount: 0 })
   })
 

@@ -57,6 +57,7 @@ describe("hostile requests", () => {
       ...step(anna, workspace),
       checkpoint: newCheckpointId(),
       manifestSize: MANIFEST_MAX_BYTES + 1,
+      manifestSha256: "0".repeat(64),
       blobs: [],
     })
     await expect(plan).rejects.toMatchObject({ code: "too_large" })
@@ -66,7 +67,7 @@ describe("hostile requests", () => {
     const lines: string[] = []
     const gateway = await begin({ log: (message, facts) => lines.push(JSON.stringify([message, facts])) })
     const anna = await laptop(gateway)
-    await anna.api.fetcher("/blobs/local/ws_x/blobs/y?expires=1&size=1&signature=canary-of-an-address")
+    await anna.api.blobs("/blobs/local/ws_x/blobs/y?expires=1&size=1&signature=canary-of-an-address").catch(() => {})
     await anna.api
       .commit({ ...step(anna, newWorkspaceId()), checkpoint: newCheckpointId(), parent: null, kind: "live" })
       .catch(() => {})

@@ -1,6 +1,7 @@
 /** What the routes are given. Wired in start.ts. */
 import type { LineKeeper } from "../provision/provisioner.ts"
-import type { BlobStore, Resumable } from "../storage/blob-store.ts"
+import type { BlobStore } from "../storage/blob-store.ts"
+import type { GatewayStore } from "../storage/open-store.ts"
 import type { Log } from "./app.ts"
 import type { Checkpoints } from "./checkpoints.ts"
 import type { Driver } from "./driver.ts"
@@ -10,8 +11,11 @@ import type { GatewayDatabase } from "./store/schema.ts"
 
 export interface Services {
   readonly db: GatewayDatabase
-  readonly store: BlobStore & Resumable
-  readonly signingKey: Uint8Array
+  readonly store: BlobStore
+  /** Contents that the gateway itself serves; null: another server does. */
+  readonly served: GatewayStore["served"]
+  /** What every address of contents begins with; null: they are paths of the gateway. */
+  readonly storeUrl: string | null
   readonly hosts: Hosts
   /** Lines to hosts over SSH. */
   readonly ssh: LineKeeper

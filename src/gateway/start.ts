@@ -11,8 +11,9 @@ import { AppError, toAppError } from "../protocol/errors.ts"
 import { tenantIdSchema } from "../protocol/ids.ts"
 import { localProvisioner } from "../provision/local.ts"
 import { sshProvisioner } from "../provision/ssh.ts"
-import { openFilesystemStore } from "../storage/filesystem.ts"
-import { loadSigningKey, urlPresigner } from "../storage/signed-url.ts"
+import type { S3Settings } from "../storage/s3-client.ts"
+import { openStore } from "../storage/open-store.ts"
+import { loadSigningKey } from "../storage/signed-url.ts"
 import { mount, newApp, type AskingHost, type Log, type User } from "./app.ts"
 import { checkpoints } from "./checkpoints.ts"
 import { driver } from "./driver.ts"
@@ -36,6 +37,10 @@ export interface GatewayOptions {
   readonly stateDir: string
   /** How this program is started again (`[process.execPath]` when compiled), for the daemons of local hosts. */
   readonly selfArgv: readonly string[]
+  /** Where contents rest; a folder in `stateDir` unless given. */
+  readonly s3?: S3Settings
+  /** The database; a file in `stateDir` unless given. */
+  readonly postgres?: string
   readonly log?: Log
   readonly nowMs?: () => number
 }
@@ -110,20 +115,26 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
 async function wire(options: GatewayOptions, stateDir: string, log: Log): Promise<Services> {
   const nowMs = options.nowMs ?? Date.now
   const hostSocket = socketPath(stateDir, "hosts.sock")
-  const db = await openGatewayDatabase({ sqlite: join(stateDir, "gateway.db") })
-  const store = await openFilesystemStore(join(stateDir, "blobs"))
+  const db = await openGatewayDatabase(
+    options.postgres === undefined ? { sqlite: join(stateDir, "gateway.db") } : { postgres: options.postgres },
+  )
   const signingKey = await loadSigningKey(join(stateDir, "url.key"))
+  const { store, presigner, served, storeUrl } = await openStore(
+    options.s3 === undefined ? { directory: join(stateDir, "blobs"), signingKey } : { s3: options.s3 },
+    nowMs,
+  )
   const { selfArgv } = options
   const gateway = await gatewayIdentity(stateDir)
   const local = localProvisioner({ selfArgv, gatewaySocket: hostSocket, env: process.env })
   const ssh = sshProvisioner({ gateway, gatewaySocket: hostSocket, folder: join(stateDir, "ssh"), selfArgv, log })
   const known = hosts({ db, local, ssh, nowMs })
   const owned = ownership({ db, store, nowMs })
-  const contents = checkpoints({ store, presigner: urlPresigner(signingKey), nowMs })
+  const contents = checkpoints({ store, presigner, nowMs })
   return {
     db,
     store,
-    signingKey,
+    served,
+    storeUrl,
     hosts: known,
     ssh,
     ownership: owned,
@@ -156,7 +167,7 @@ function mountForHosts(app: Hono, services: Services): void {
     return host
   }
   mount(app, "/host", hostRoutes(services), identify, services.log)
-  mountBlobs(app, services)
+  if (services.served !== null) mountBlobs(app, services.served, services.nowMs)
 }
 
 /** Who shows a token on the user's socket is not the user: for a host, its routes are not there. */

@@ -235,16 +235,24 @@ async function uploadCheckpoint(daemon: Daemon, manifest: Manifest, context: Con
   const spool = await workspaceSpool(daemon, manifest.workspace)
   const body = new TextEncoder().encode(JSON.stringify(manifest))
   return await step(context.steps, "send", async () => {
-    const plan = await daemon.gateway.planBlobs({
+    const request = {
       workspace: manifest.workspace,
       incarnation: manifest.creator.incarnation,
       epoch: manifest.epoch,
       checkpoint: manifest.checkpoint,
       manifestSize: body.byteLength,
-      blobs: manifest.blobs.map(({ id, storedSize }) => ({ id, storedSize })),
-    })
-    for (const { id } of plan.missing) if ((await spool.file(id)) === null) return null
+      manifestSha256: new Bun.CryptoHasher("sha256").update(body).digest("hex"),
+      blobs: manifest.blobs.map(({ id, storedSize, storedSha256 }) => ({ id, storedSize, storedSha256 })),
+    }
+    const first = await daemon.gateway.planBlobs(request)
+    for (const { id } of first.missing) if ((await spool.file(id)) === null) return null
+    let isAsked = false
+    const plan = async (): Promise<typeof first> => {
+      if (isAsked) return await daemon.gateway.planBlobs(request)
+      isAsked = true
+      return first
+    }
     const { steps: listener, signal } = context
-    return await uploadBlobs(daemon.gateway.fetcher, { plan, manifest: body, spool, listener, step: "send", signal })
+    return await uploadBlobs(daemon.gateway.blobs, { plan, manifest: body, spool, listener, step: "send", signal })
   })
 }

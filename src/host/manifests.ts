@@ -86,7 +86,7 @@ export async function fetchManifest(
   onBytes: (bytes: number) => void = () => {},
 ): Promise<Manifest> {
   const { manifest } = await blobUrls(daemon, workspace, checkpoint, access)([])
-  const text = await downloadText(daemon.gateway.fetcher, manifest, MANIFEST_MAX_BYTES)
+  const text = await downloadText(daemon.gateway.blobs, manifest, MANIFEST_MAX_BYTES)
   onBytes(Buffer.byteLength(text))
   const parsed = parseManifest(text, `manifest ${checkpoint}`)
   if (parsed.checkpoint !== checkpoint || parsed.workspace !== workspace) {

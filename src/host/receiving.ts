@@ -35,7 +35,7 @@ export async function receive(daemon: Daemon, receiving: Receiving): Promise<Rec
   const refs = new Map(manifest.blobs.map((ref) => [ref.id, ref]))
   let bytes = 0
   const fetchInto = async (wanted: readonly BlobRef[]): Promise<void> => {
-    const got = await downloadBlobs(daemon.gateway.fetcher, {
+    const got = await downloadBlobs(daemon.gateway.blobs, {
       refs: wanted,
       urls,
       spool,

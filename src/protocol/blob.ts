@@ -12,6 +12,33 @@ export const blobRefSchema = z.object({
 })
 export type BlobRef = z.infer<typeof blobRefSchema>
 
+const digestSchema = z.string().regex(/^[0-9a-f]{64}$/)
+
+/** How one object is sent. An address is a path of the gateway, or absolute and below the store that the host knows. */
+export const uploadPlanSchema = z.union([
+  /** In one piece. */
+  z.object({
+    url: z.string(),
+    /** What must be sent with it, because the address was signed with it. */
+    headers: z
+      .strictObject({
+        /** The server itself refuses other bytes. */
+        "x-amz-content-sha256": digestSchema.optional(),
+        /** An object that is there stays; the answer is 412 then. */
+        "if-none-match": z.literal("*").optional(),
+      })
+      .default({}),
+  }),
+  /** In parts, those that the store lacks; then their tags, to the last address. */
+  z.object({
+    parts: z.array(z.object({ number: z.int().positive(), start: z.int(), end: z.int(), url: z.string() })),
+    /** Parts that an upload which broke off has left. */
+    kept: z.array(z.object({ number: z.int().positive(), bytes: z.int(), etag: z.string().max(200) })),
+    completeUrl: z.string(),
+  }),
+])
+export type UploadPlan = z.infer<typeof uploadPlanSchema>
+
 /** Where capture and export put contents. Writing the same bytes twice costs nothing and gives the same id. */
 export interface BlobSink {
   /** Stores a stream's bytes (bounded memory) and answers what was stored. */

@@ -4,7 +4,7 @@
  * `{"error":{"code","message","hint"?,"details"?}}` with the HTTP status of its code.
  */
 import { z } from "zod"
-import { blobRefSchema } from "./blob.ts"
+import { blobRefSchema, uploadPlanSchema } from "./blob.ts"
 import { ERROR_CODES } from "./errors.ts"
 import { checkpointRowSchema, handoffRowSchema, workspaceRowSchema } from "./handoff.ts"
 import {
@@ -259,12 +259,14 @@ export const blobPlanRequestSchema = z.object({
   /** Checkpoint whose manifest will name them. */
   checkpoint: checkpointIdSchema,
   manifestSize: z.int().positive(),
-  blobs: z.array(blobRefSchema.pick({ id: true, storedSize: true })),
+  /** SHA-256 of the manifest, hexadecimal. */
+  manifestSha256: blobRefSchema.shape.storedSha256,
+  blobs: z.array(blobRefSchema.pick({ id: true, storedSize: true, storedSha256: true })),
 })
 export const blobPlanAnswerSchema = z.object({
-  missing: z.array(z.object({ id: blobIdSchema, url: z.string() })),
-  /** PUT the manifest here last; create-only. */
-  manifestUrl: z.string(),
+  missing: z.array(z.object({ id: blobIdSchema, upload: uploadPlanSchema })),
+  /** The manifest is sent last; create-only. */
+  manifest: uploadPlanSchema,
 })
 
 /**

@@ -1,4 +1,5 @@
 /** Where contents of checkpoints rest. Keys: keys.ts. Every implementation passes blob-store.contract.ts. */
+import type { UploadPlan } from "../protocol/blob.ts"
 
 export interface ByteRange {
   /** First byte. */
@@ -10,8 +11,8 @@ export interface ByteRange {
 export interface StoredObject {
   /** Of the whole object, also when a range was asked for. */
   readonly sizeBytes: number
-  /** The bytes asked for; read lazily, never held whole. */
-  readonly content: Blob
+  /** The bytes asked for; read lazily, never held whole. To be read, or its stream cancelled. */
+  readonly content: Pick<Blob, "text" | "stream">
 }
 
 /** Objects are immutable: written once, whole, then only read or deleted. */
@@ -51,15 +52,37 @@ export interface Resumable {
   ): Promise<{ readonly isNew: boolean }>
 }
 
-export interface UrlGrant {
-  readonly method: "GET" | "PUT"
+/** The store in a directory: its contents are files, and the gateway itself serves them. */
+export interface DirectoryStore extends BlobStore, Resumable {
+  get(key: string, range?: ByteRange): Promise<(StoredObject & { readonly content: Blob }) | null>
+}
+
+export interface DownloadGrant {
   readonly key: string
-  /** Stored size: a PUT must bring exactly this many bytes. */
+  /** Stored size. */
   readonly sizeBytes: number
   readonly expiresAtMs: number
 }
 
-/** Makes URLs that allow one thing for a while, without any other proof. */
+export interface UploadGrant extends DownloadGrant {
+  /** Of the stored bytes, in hex. */
+  readonly sha256: string
+}
+
+/** Makes addresses that allow one thing for a while, without any other proof. */
 export interface Presigner {
-  presign(grant: UrlGrant): string
+  download(grant: DownloadGrant): Promise<string>
+  /**
+   * How each of these is sent: exactly so many bytes under exactly this key. What an upload of it that broke off has left in the store is
+   * not sent again.
+   */
+  uploads(grants: readonly UploadGrant[]): Promise<readonly UploadPlan[]>
+}
+
+/** A store, who signs for it, and where its addresses lead. */
+export interface OpenStore {
+  readonly store: BlobStore
+  readonly presigner: Presigner
+  /** What every address begins with; null: addresses are paths of the gateway itself. */
+  readonly storeUrl: string | null
 }

@@ -3,7 +3,7 @@ import { link, mkdir, readdir, rm } from "node:fs/promises"
 import { dirname, join } from "node:path"
 import { fileSize, isMissing, privateFolder, syncFolder } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
-import type { BlobStore, Resumable } from "./blob-store.ts"
+import type { DirectoryStore } from "./blob-store.ts"
 import { openIncoming } from "./incoming.ts"
 import { checkedKey, checkedPrefix } from "./keys.ts"
 
@@ -14,7 +14,7 @@ const INCOMING = ".incoming"
  * Opens (or makes) a store. One process at a time: what is left of uploads that nobody went on with for a week is removed.
  * @param root private folder
  */
-export async function openFilesystemStore(root: string): Promise<BlobStore & Resumable> {
+export async function openFilesystemStore(root: string): Promise<DirectoryStore> {
   await privateFolder(root)
   const incoming = await openIncoming(join(root, INCOMING))
   const pathOf = (key: string): string => join(root, checkedKey(key))
@@ -24,7 +24,7 @@ export async function openFilesystemStore(root: string): Promise<BlobStore & Res
     return sizeBytes === null ? null : { sizeBytes }
   }
 
-  const putFrom: Resumable["putFrom"] = async (key, content, sizeBytes, offset, sha256 = null) => {
+  const putFrom: DirectoryStore["putFrom"] = async (key, content, sizeBytes, offset, sha256 = null) => {
     const path = pathOf(key)
     const known = await head(key)
     if (known !== null) return alreadyThere(key, known.sizeBytes, sizeBytes)

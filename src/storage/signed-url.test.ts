@@ -4,7 +4,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { blobIdSchema, newWorkspaceId, tenantIdSchema } from "../protocol/ids.ts"
 import { blobKey } from "./keys.ts"
-import { checkSignedUrl, loadSigningKey, urlPresigner } from "./signed-url.ts"
+import { checkSignedUrl, loadSigningKey, signedUrl } from "./signed-url.ts"
 
 const folder = await mkdtemp(join(tmpdir(), "decamp-sign-"))
 afterAll(async () => await rm(folder, { recursive: true, force: true }))
@@ -18,7 +18,7 @@ const grant = {
   sizeBytes: 42,
   expiresAtMs: 1000,
 } as const
-const url = urlPresigner(signingKey).presign(grant)
+const url = signedUrl(signingKey, grant)
 
 test("a signed address allows what was signed until it expires", () => {
   expect(url.startsWith("/blobs/local/ws_")).toBe(true)

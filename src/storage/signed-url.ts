@@ -6,7 +6,7 @@ import { createHmac, timingSafeEqual } from "node:crypto"
 import { chmod, readFile } from "node:fs/promises"
 import { isMissing, writeFileDurably } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
-import type { Presigner, UrlGrant } from "./blob-store.ts"
+import type { Presigner } from "./blob-store.ts"
 import { checkedKey, isKey } from "./keys.ts"
 
 const KEY_BYTES = 32
@@ -30,14 +30,31 @@ export async function loadSigningKey(path: string): Promise<Uint8Array> {
   return made
 }
 
+/** What an address allows. */
+export interface UrlGrant {
+  readonly method: "GET" | "PUT"
+  readonly key: string
+  /** Stored size: a PUT must bring exactly this many bytes. */
+  readonly sizeBytes: number
+  readonly expiresAtMs: number
+}
+
 export function urlPresigner(signingKey: Uint8Array): Presigner {
   return {
-    presign(grant) {
-      const { key, sizeBytes, expiresAtMs } = grant
-      const signature = signatureOf(signingKey, { ...grant, key: checkedKey(key) }).toString("hex")
-      return `${PATH}${key}?expires=${expiresAtMs}&size=${sizeBytes}&signature=${signature}`
-    },
+    download: async (grant) => signedUrl(signingKey, { ...grant, method: "GET" }),
+    uploads: async (grants) =>
+      grants.map(({ key, sizeBytes, expiresAtMs }) => ({
+        url: signedUrl(signingKey, { method: "PUT", key, sizeBytes, expiresAtMs }),
+        headers: {},
+      })),
   }
+}
+
+/** The address that allows what is granted. */
+export function signedUrl(signingKey: Uint8Array, grant: UrlGrant): string {
+  const { key, sizeBytes, expiresAtMs } = grant
+  const signature = signatureOf(signingKey, { ...grant, key: checkedKey(key) }).toString("hex")
+  return `${PATH}${key}?expires=${expiresAtMs}&size=${sizeBytes}&signature=${signature}`
 }
 
 /**

@@ -3,7 +3,7 @@ import { connect, createServer, type Socket } from "node:net"
 import type { BlobRef } from "../../src/protocol/blob.ts"
 import { tenantIdSchema, workspaceIdSchema } from "../../src/protocol/ids.ts"
 import { blobKey } from "../../src/storage/keys.ts"
-import { urlPresigner } from "../../src/storage/signed-url.ts"
+import { signedUrl } from "../../src/storage/signed-url.ts"
 
 export const SIGNING_KEY = new Uint8Array(32)
 const tenant = tenantIdSchema.parse("local")
@@ -13,7 +13,7 @@ export const keyOf = ({ id }: Pick<BlobRef, "id">): string => blobKey(tenant, wo
 
 export function blobUrl(method: "GET" | "PUT", ref: Pick<BlobRef, "id" | "storedSize">): string {
   const expiresAtMs = Date.now() + 3_600_000
-  return urlPresigner(SIGNING_KEY).presign({ method, key: keyOf(ref), sizeBytes: ref.storedSize, expiresAtMs })
+  return signedUrl(SIGNING_KEY, { method, key: keyOf(ref), sizeBytes: ref.storedSize, expiresAtMs })
 }
 
 type Way = "up" | "down"

@@ -3,6 +3,7 @@
  * most memory that the process ever held, bytes. `receive FOLDER SOCKET REF`: the blob of a ref (JSON) into the spool FOLDER.
  */
 import { Hono } from "hono"
+import { blobFetcher } from "../../src/client/blob-fetcher.ts"
 import { downloadBlobs } from "../../src/client/blob-transfer.ts"
 import { unixFetcher } from "../../src/client/http.ts"
 import { errorResponse } from "../../src/gateway/app.ts"
@@ -20,13 +21,13 @@ async function serve(): Promise<void> {
   const app = new Hono()
   app.onError((error) => errorResponse(toAppError(error)))
   app.get("/most", (context) => context.json({ bytes: process.resourceUsage().maxRSS * 1024 }))
-  mountBlobs(app, { store: await openFilesystemStore(folder), signingKey: SIGNING_KEY, nowMs: Date.now })
+  mountBlobs(app, { store: await openFilesystemStore(folder), signingKey: SIGNING_KEY }, Date.now)
   await serveUnix(socket, async (request) => await app.fetch(request))
 }
 
 async function receive(): Promise<void> {
   const wanted = blobRefSchema.parse(JSON.parse(ref))
-  await downloadBlobs(unixFetcher(socket), {
+  await downloadBlobs(blobFetcher(unixFetcher(socket), null), {
     refs: [wanted],
     urls: async () => ({ manifest: "/blobs/none", blobs: [{ id: wanted.id, url: blobUrl("GET", wanted) }] }),
     spool: await openSpool(folder),

@@ -119,6 +119,11 @@ export function manifestOf(
   }
 }
 
+/** In hex. */
+export function sha256Of(bytes: Uint8Array): string {
+  return new Bun.CryptoHasher("sha256").update(bytes).digest("hex")
+}
+
 /** Captures some bytes as a blob and uploads them under a manifest. */
 export async function upload(by: Laptop, workspace: WorkspaceId, content: string, change: Partial<Manifest> = {}) {
   const spool = await freshSpool()
@@ -131,9 +136,10 @@ export async function upload(by: Laptop, workspace: WorkspaceId, content: string
     epoch: manifest.epoch,
     checkpoint: manifest.checkpoint,
     manifestSize: body.byteLength,
+    manifestSha256: sha256Of(body),
     blobs: [ref],
   })
-  await uploadBlobs(by.api.fetcher, { plan, manifest: body, spool, listener: () => {}, step: "send" })
+  await uploadBlobs(by.api.blobs, { plan: async () => plan, manifest: body, spool, listener: () => {}, step: "send" })
   return { manifest, ref, plan }
 }
 export const step = (by: Laptop, workspace: WorkspaceId, epoch = 1) => ({

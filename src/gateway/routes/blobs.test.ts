@@ -5,6 +5,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { z } from "zod"
 import { blobUrl, keyOf, startBlobLine, type BlobLine } from "../../../test/support/blob-line.ts"
+import { blobFetcher } from "../../client/blob-fetcher.ts"
 import { downloadBlobs, uploadBlobs } from "../../client/blob-transfer.ts"
 import { callJson, unixFetcher, type StepEvent } from "../../client/http.ts"
 import type { BlobRef } from "../../protocol/blob.ts"
@@ -68,11 +69,11 @@ async function blobOf(sizeBytes: number): Promise<BlobRef> {
 
 async function upload(ref: BlobRef, events: StepEvent[] = [], socket = near()): Promise<void> {
   const manifest = { id: ref.id.replace(/./, "f").replace(/.$/, "0"), storedSize: 2 }
-  await uploadBlobs(unixFetcher(socket), {
-    plan: {
-      missing: [{ id: ref.id, url: blobUrl("PUT", ref) }],
-      manifestUrl: blobUrl("PUT", { ...ref, ...manifest } as BlobRef),
-    },
+  await uploadBlobs(blobFetcher(unixFetcher(socket), null), {
+    plan: async () => ({
+      missing: [{ id: ref.id, upload: { url: blobUrl("PUT", ref), headers: {} } }],
+      manifest: { url: blobUrl("PUT", { ...ref, ...manifest } as BlobRef), headers: {} },
+    }),
     manifest: new TextEncoder().encode("{}"),
     spool: await openSpool(at("spool")),
     listener: (event) => events.push(event),
@@ -81,7 +82,7 @@ async function upload(ref: BlobRef, events: StepEvent[] = [], socket = near()): 
 }
 
 async function download(ref: BlobRef, events: StepEvent[] = []): Promise<void> {
-  await downloadBlobs(unixFetcher(near()), {
+  await downloadBlobs(blobFetcher(unixFetcher(near()), null), {
     refs: [ref],
     urls: async () => ({ manifest: "/blobs/none", blobs: [{ id: ref.id, url: blobUrl("GET", ref) }] }),
     spool: await openSpool(at("other")),

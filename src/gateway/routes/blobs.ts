@@ -2,16 +2,18 @@
 import type { Hono } from "hono"
 import { AppError } from "../../protocol/errors.ts"
 import { ASK_OFFSET, DIGEST_HEADER, OFFSET_HEADER } from "../../protocol/gateway-api.ts"
-import { checkSignedUrl } from "../../storage/signed-url.ts"
-import type { ByteRange, StoredObject, UrlGrant } from "../../storage/blob-store.ts"
+import type { ByteRange, DirectoryStore } from "../../storage/blob-store.ts"
+import { checkSignedUrl, type UrlGrant } from "../../storage/signed-url.ts"
 import { notFound } from "../refusals.ts"
-import type { Services } from "../services.ts"
 
-/** @param services the store, and what its addresses are signed with */
-export function mountBlobs(
-  app: Hono,
-  { store, signingKey, nowMs }: Pick<Services, "store" | "signingKey" | "nowMs">,
-): void {
+/** Of a store in a directory: another one serves its contents itself. */
+export interface ServedDirectory {
+  readonly store: DirectoryStore
+  /** What its addresses are signed with. */
+  readonly signingKey: Uint8Array
+}
+
+export function mountBlobs(app: Hono, { store, signingKey }: ServedDirectory, nowMs: () => number): void {
   app.put("/blobs/*", async (context) => {
     const grant = checkSignedUrl(signingKey, context.req.raw, nowMs())
     const said = context.req.header(OFFSET_HEADER)
@@ -47,7 +49,7 @@ function digestOf(header: string | undefined, { key }: UrlGrant): string | null 
   throw new AppError("invalid_request", `${key}: the digest of the upload is none`)
 }
 
-function contentResponse(found: StoredObject, range: ByteRange | null): Response {
+function contentResponse(found: { sizeBytes: number; content: Blob }, range: ByteRange | null): Response {
   const headers: Record<string, string> = { "content-type": "application/octet-stream", "accept-ranges": "bytes" }
   if (range === null) return new Response(found.content, { headers })
   headers["content-range"] = `bytes ${range.start}-${range.end - 1}/${found.sizeBytes}`
