@@ -1,7 +1,7 @@
 /** Requests to the addresses of blobs: paths of the gateway, or absolute ones of the store that this host knows. Nothing else. */
 import { z } from "zod"
 import { AppError } from "../protocol/errors.ts"
-import { STORE_ERROR_MAX, storeError, storeErrorIn } from "../protocol/store-error.ts"
+import { storeError, storeErrorIn, storeErrorText } from "../protocol/store-error.ts"
 import { parsedAnswer, placeOf, type Fetcher, type FetchInit } from "./http.ts"
 
 /**
@@ -63,7 +63,7 @@ async function fromStore(url: string, init: FetchInit): Promise<Response> {
     throw new AppError("unreachable", `the store does not answer ${what}`, { cause: error })
   }
   if (response.ok) return response
-  const text = await firstBytes(response)
+  const text = await storeErrorText(response)
   // Create-only: it is there, and objects never change.
   if (response.status === 412 && method === "PUT") return new Response(null, { status: 204 })
   throw refusal(response.status, text, what)
@@ -82,22 +82,4 @@ function refusal(status: number, text: string, what: string): AppError {
 
 function isTimeout(signal: AbortSignal): boolean {
   return signal.reason instanceof DOMException && signal.reason.name === "TimeoutError"
-}
-
-async function firstBytes(response: Response): Promise<string> {
-  const reader = response.body?.getReader()
-  const decoder = new TextDecoder()
-  let text = ""
-  try {
-    while (reader !== undefined && text.length < STORE_ERROR_MAX) {
-      const { done, value } = await reader.read()
-      if (done) break
-      text += decoder.decode(value, { stream: true })
-    }
-  } catch {
-    // What there is of it will do.
-  } finally {
-    await reader?.cancel().catch(() => {})
-  }
-  return text.slice(0, STORE_ERROR_MAX)
 }

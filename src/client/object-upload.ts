@@ -6,7 +6,7 @@ import { ASK_OFFSET, DIGEST_HEADER, keptAnswerSchema, OFFSET_HEADER } from "../p
 import { storeError } from "../protocol/store-error.ts"
 import { retrying } from "./attempts.ts"
 import type { BlobFetcher } from "./blob-fetcher.ts"
-import { parsedAnswer, placeOf } from "./http.ts"
+import { parsedAnswer, placeOf, readText } from "./http.ts"
 
 export interface ObjectUpload {
   readonly plan: UploadPlan
@@ -21,8 +21,12 @@ export interface ObjectUpload {
 const ASKED_BYTES = 4 * 1024 * 1024
 /** Without an answer to the question. */
 const SILENCE_MS = 60_000
-/** Of one upload: the other side reads it as fast as its disk is. */
-const UPLOAD_MS = 6 * 3_600_000
+/** Of one upload, besides what its bytes take at the least rate at which it is waited for. */
+const UPLOAD_MS = 120_000
+const LEAST_BYTES_PER_MS = 8
+const UPLOAD_MAX_MS = 24 * 3_600_000
+/** It sends spaces while it puts the parts together. */
+const COMPLETED_MAX = 65_536
 const nothingSchema = z.object({})
 
 /** @throws {AppError} expired when a new plan is needed; what the store answers */
@@ -40,30 +44,52 @@ async function sendWhole(fetcher: BlobFetcher, { url, headers }: Whole, upload: 
   const { content, signal } = upload
   await retrying(signal, async () => {
     await discard(
-      await fetcher(url, { method: "PUT", body: content, headers: definedOf(headers), signal: uploadSignal(signal) }),
+      await fetcher(url, {
+        method: "PUT",
+        body: content,
+        headers: definedOf(headers),
+        signal: uploadSignal(content.size, signal),
+      }),
     )
   })
 }
 
 async function sendParts(fetcher: BlobFetcher, plan: InParts, upload: ObjectUpload): Promise<void> {
   const { content, done, signal } = upload
-  const tags = new Map(plan.kept.map(({ number, etag }) => [number, etag]))
-  let sent = plan.kept.reduce((sum, { bytes }) => sum + bytes, 0)
-  done(sent)
-  for (const { number, start, end, url } of plan.parts) {
-    await retrying(signal, async (attempt) => {
-      attempt.startsAt(sent)
-      const body = content.slice(start, end)
-      const response = await fetcher(url, { method: "PUT", body, signal: uploadSignal(signal) })
-      const etag = response.headers.get("etag")
-      await discard(response)
-      if (etag === null) throw new AppError("internal", `the store gave part ${number} of ${placeOf(url)} no tag`)
-      tags.set(number, etag)
-    })
-    sent += end - start
+  const tags = new Map<number, string>()
+  let sent = 0
+  for (const part of plan.parts) {
+    const body = content.slice(part.start, part.end)
+    const kept = await keptTag(part, body)
+    tags.set(part.number, kept ?? (await retrying(signal, async () => await sendPart(fetcher, part, body, signal))))
+    sent += part.end - part.start
     done(sent)
   }
   await retrying(signal, async () => await complete(fetcher, plan.completeUrl, tags, signal))
+}
+
+type Part = InParts["parts"][number]
+
+/**
+ * The tag of a part that is there already. Its bytes may be others, of another encoding of the same contents: only a tag that is the MD5
+ * of ours is believed (S3: it is, unless the bucket is encrypted with keys of one's own).
+ */
+async function keptTag({ etag }: Part, body: Blob): Promise<string | null> {
+  const md5 = /^"?([0-9a-f]{32})"?$/.exec(etag ?? "")?.[1]
+  return md5 === undefined || md5 !== (await digestOf(body, "md5")) ? null : etag
+}
+
+async function sendPart(
+  fetcher: BlobFetcher,
+  { number, url }: Part,
+  body: Blob,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const response = await fetcher(url, { method: "PUT", body, signal: uploadSignal(body.size, signal) })
+  const etag = response.headers.get("etag")
+  await discard(response)
+  if (etag === null) throw new AppError("internal", `the store gave part ${number} of ${placeOf(url)} no tag`)
+  return etag
 }
 
 async function complete(
@@ -76,9 +102,9 @@ async function complete(
     .toSorted(([one], [other]) => one - other)
     .map(([number, etag]) => `<Part><PartNumber>${number}</PartNumber><ETag>${escaped(etag)}</ETag></Part>`)
   const body = `<CompleteMultipartUpload>${parts.join("")}</CompleteMultipartUpload>`
-  const response = await fetcher(url, { method: "POST", body, signal: uploadSignal(signal) })
+  const response = await fetcher(url, { method: "POST", body, signal: uploadSignal(0, signal) })
   // S3 may answer 200 before it knows, and then say in the body that it failed.
-  const text = (await response.text()).slice(0, 4096)
+  const text = await readText(response, COMPLETED_MAX, placeOf(url))
   if (text.includes("<Error>")) throw storeError(500, text, `POST ${placeOf(url)}`, "unreachable")
 }
 
@@ -95,7 +121,7 @@ async function sendResumable(fetcher: BlobFetcher, url: string, upload: ObjectUp
     const offset = isAsked ? await keptThere(fetcher, url, signal) : 0
     attempt.startsAt(offset)
     done(offset)
-    if (offset > 0 && offset < sizeBytes) digest ??= await sha256Of(content)
+    if (offset > 0 && offset < sizeBytes) digest ??= await digestOf(content, "sha256")
     if (offset < sizeBytes) await putFrom(fetcher, url, content, { offset, sizeBytes, digest }, signal)
   })
 }
@@ -122,7 +148,7 @@ async function putFrom(
   { offset, sizeBytes, digest }: PartOf,
   signal: AbortSignal | undefined,
 ): Promise<void> {
-  const within = uploadSignal(signal)
+  const within = uploadSignal(sizeBytes - offset, signal)
   const length = { "content-length": String(sizeBytes - offset) }
   const resumed = { [OFFSET_HEADER]: String(offset), ...(digest === null ? {} : { [DIGEST_HEADER]: digest }) }
   const headers = offset === 0 ? length : { ...length, ...resumed }
@@ -130,14 +156,16 @@ async function putFrom(
   await parsedAnswer(await fetcher(url, { method: "PUT", body, headers, signal: within }), nothingSchema, url, within)
 }
 
-async function sha256Of(content: Blob): Promise<string> {
-  const hash = new Bun.CryptoHasher("sha256")
+/** In hex. */
+async function digestOf(content: Blob, algorithm: "sha256" | "md5"): Promise<string> {
+  const hash = new Bun.CryptoHasher(algorithm)
   for await (const part of content.stream()) hash.update(part)
   return hash.digest("hex")
 }
 
-function uploadSignal(signal: AbortSignal | undefined): AbortSignal {
-  return AbortSignal.any([AbortSignal.timeout(UPLOAD_MS), ...(signal === undefined ? [] : [signal])])
+function uploadSignal(sizeBytes: number, signal: AbortSignal | undefined): AbortSignal {
+  const limit = AbortSignal.timeout(Math.min(UPLOAD_MAX_MS, UPLOAD_MS + Math.ceil(sizeBytes / LEAST_BYTES_PER_MS)))
+  return AbortSignal.any([limit, ...(signal === undefined ? [] : [signal])])
 }
 
 async function discard(response: Response): Promise<void> {

@@ -48,18 +48,19 @@ export interface CheckpointParts {
 /** With what this process remembers. */
 interface Parts extends CheckpointParts {
   readonly memory: ManifestMemory
+  readonly complete: CompleteMemory
 }
 
 export function checkpoints(given: CheckpointParts): Checkpoints {
-  const parts: Parts = { ...given, memory: { known: new Map() } }
-  const { store, presigner, nowMs } = parts
+  const parts: Parts = { ...given, memory: new Map(), complete: new Map() }
+  const { presigner, nowMs } = parts
   return {
     async inspect(tenant, workspace, offered, creator) {
       const read = await readManifest(parts, tenant, workspace, offered.id)
       if (typeof read === "string") return { problem: read, counts: null }
       const { manifest } = read
       const problem =
-        strangerProblem(manifest, workspace, offered, creator) ?? (await missingBlob(store, tenant, manifest))
+        strangerProblem(manifest, workspace, offered, creator) ?? (await missingBlob(parts, tenant, manifest))
       if (problem !== null) return { problem, counts: null }
       const parent = manifest.parent === null ? null : await readManifest(parts, tenant, workspace, manifest.parent)
       return {
@@ -90,17 +91,18 @@ export function checkpoints(given: CheckpointParts): Checkpoints {
   }
 }
 
-/** What is to be sent of a checkpoint. One listing, whatever its size. */
+/** What is to be sent of a checkpoint. At most one listing, whatever its size. */
 async function plan(
-  { store, presigner, nowMs }: CheckpointParts,
+  parts: Parts,
   tenant: TenantId,
   request: z.infer<typeof blobPlanRequestSchema>,
 ): Promise<z.infer<typeof blobPlanAnswerSchema>> {
+  const { presigner, nowMs } = parts
   const { workspace, checkpoint, manifestSize, manifestSha256 } = request
   if (manifestSize > MANIFEST_MAX_BYTES) {
     throw new AppError("too_large", `a manifest of ${manifestSize} bytes is more than ${MANIFEST_MAX_BYTES}`)
   }
-  const stored = await store.list(blobPrefix(tenant, workspace))
+  const stored = await storedFor(parts, tenant, request)
   const expiresAtMs = nowMs() + URL_MS
   const missing = request.blobs.flatMap(({ id, storedSize, storedSha256 }) => {
     const key = blobKey(tenant, workspace, id)
@@ -122,10 +124,38 @@ function planned(id: BlobId, upload: UploadPlan | undefined): { id: BlobId; uplo
   return upload === undefined ? [] : [{ id, upload }]
 }
 
-/** Manifests never change: those that were read lately are not asked for again. */
-interface ManifestMemory {
-  readonly known: Map<string, ReadManifest>
+/**
+ * By the prefix of a workspace's blobs: those of the checkpoint that was found complete last, and when. A hand-off sends its second
+ * checkpoint right after its first, and all of that one's blobs are there: they are not listed again for so short a time. Should one of
+ * them be gone nevertheless, the inspection of the second checkpoint says so, and the next plan lists.
+ */
+type CompleteMemory = Map<string, CompleteCheckpoint>
+
+interface CompleteCheckpoint {
+  readonly checkpoint: CheckpointId
+  readonly blobs: ReadonlyMap<string, number>
+  readonly atMs: number
 }
+
+const COMPLETE_MS = 30_000
+
+/** Sizes by key of blobs that the store has; what is not among them is sent, and stays as it is when it was there after all. */
+async function storedFor(
+  { store, complete }: Parts,
+  tenant: TenantId,
+  { workspace, checkpoint, blobs }: z.infer<typeof blobPlanRequestSchema>,
+): Promise<ReadonlyMap<string, number>> {
+  const prefix = blobPrefix(tenant, workspace)
+  const last = complete.get(prefix)
+  // Once only; and whoever sends the same checkpoint again has heard that something of it is wrong.
+  complete.delete(prefix)
+  const isFresh = last !== undefined && last.checkpoint !== checkpoint && performance.now() - last.atMs < COMPLETE_MS
+  if (isFresh && blobs.some(({ id }) => last.blobs.has(`${prefix}${id}`))) return last.blobs
+  return await store.list(prefix)
+}
+
+/** Manifests never change: those that were read lately are not asked for again. */
+type ManifestMemory = Map<string, ReadManifest>
 
 interface ReadManifest {
   readonly manifest: Manifest
@@ -143,7 +173,7 @@ async function readManifest(
   checkpoint: CheckpointId,
 ): Promise<ReadManifest | string> {
   const key = manifestKey(tenant, workspace, checkpoint)
-  const known = memory.known.get(key)
+  const known = memory.get(key)
   if (known !== undefined) return known
   const found = await store.get(key)
   if (found === null) return `the manifest of checkpoint ${checkpoint} is not in the store`
@@ -167,10 +197,10 @@ async function readManifest(
   }
 }
 
-function remember({ known }: ManifestMemory, key: string, read: ReadManifest): void {
-  known.set(key, read)
-  const [oldest] = known.keys()
-  if (known.size > REMEMBERED.count && oldest !== undefined) known.delete(oldest)
+function remember<T>(memory: Map<string, T>, key: string, value: T): void {
+  memory.set(key, value)
+  const [oldest] = memory.keys()
+  if (memory.size > REMEMBERED.count && oldest !== undefined) memory.delete(oldest)
 }
 
 function strangerProblem(
@@ -192,8 +222,10 @@ function strangerProblem(
     : `the manifest of checkpoint ${offered.id} names another workspace, epoch, parent, kind or creator`
 }
 
-async function missingBlob(store: BlobStore, tenant: TenantId, manifest: Manifest): Promise<string | null> {
-  const stored = await store.list(blobPrefix(tenant, manifest.workspace))
+async function missingBlob({ store, complete }: Parts, tenant: TenantId, manifest: Manifest): Promise<string | null> {
+  const prefix = blobPrefix(tenant, manifest.workspace)
+  complete.delete(prefix)
+  const stored = await store.list(prefix)
   const listed = new Set(manifest.blobs.map((ref) => ref.id))
   const used = [
     ...codeBlobs(manifest.code),
@@ -205,7 +237,10 @@ async function missingBlob(store: BlobStore, tenant: TenantId, manifest: Manifes
   const lacking = manifest.blobs.find(
     (ref) => stored.get(blobKey(tenant, manifest.workspace, ref.id)) !== ref.storedSize,
   )
-  return lacking === undefined ? null : `blob ${lacking.id} of checkpoint ${manifest.checkpoint} is not in the store`
+  if (lacking !== undefined) return `blob ${lacking.id} of checkpoint ${manifest.checkpoint} is not in the store`
+  const blobs = new Map(manifest.blobs.map((ref) => [`${prefix}${ref.id}`, ref.storedSize]))
+  remember(complete, prefix, { checkpoint: manifest.checkpoint, blobs, atMs: performance.now() })
+  return null
 }
 
 async function dropDamaged(
@@ -221,11 +256,15 @@ async function dropDamaged(
   if (ref === undefined) return false
   const key = blobKey(tenant, workspace, blob)
   const found = await store.get(key)
-  if (found === null) return true
+  if (found === null) {
+    parts.complete.delete(blobPrefix(tenant, workspace))
+    return true
+  }
   const hash = new Bun.CryptoHasher("sha256")
   for await (const part of found.content.stream()) hash.update(part)
   // A blob that is whole here was damaged on its way or at the target: it may be the only copy, and stays.
   if (found.sizeBytes === ref.storedSize && hash.digest("hex") === ref.storedSha256) return false
+  parts.complete.delete(blobPrefix(tenant, workspace))
   await store.delete(key)
   return true
 }

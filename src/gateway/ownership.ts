@@ -142,7 +142,8 @@ export async function writeOwnerObject(
   const key = ownerKey(tenant, workspace, object.generation, object.epoch)
   const bytes = new TextEncoder().encode(JSON.stringify(object))
   try {
-    await store.put(key, new Blob([bytes]).stream(), bytes.byteLength)
+    const { isNew } = await store.put(key, new Blob([bytes]).stream(), bytes.byteLength)
+    if (isNew) return object
   } catch (error) {
     // Another content is there; the reading below says which.
     if (!(error instanceof AppError) || error.code !== "name_taken") throw error

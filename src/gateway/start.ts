@@ -121,7 +121,6 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
   const signingKey = await loadSigningKey(join(stateDir, "url.key"))
   const { store, presigner, served, storeUrl } = await openStore(
     options.s3 === undefined ? { directory: join(stateDir, "blobs"), signingKey } : { s3: options.s3 },
-    nowMs,
   )
   const { selfArgv } = options
   const gateway = await gatewayIdentity(stateDir)

@@ -29,11 +29,19 @@ export const uploadPlanSchema = z.union([
       })
       .default({}),
   }),
-  /** In parts, those that the store lacks; then their tags, to the last address. */
+  /** In parts; then their tags, to the last address. */
   z.object({
-    parts: z.array(z.object({ number: z.int().positive(), start: z.int(), end: z.int(), url: z.string() })),
-    /** Parts that an upload which broke off has left. */
-    kept: z.array(z.object({ number: z.int().positive(), bytes: z.int(), etag: z.string().max(200) })),
+    parts: z.array(
+      z.object({
+        number: z.int().positive(),
+        /** Bytes of the object: the first one, and the first that is not in this part any more. */
+        start: z.int().nonnegative(),
+        end: z.int().positive(),
+        url: z.string(),
+        /** Of what an upload that broke off has left of it, perhaps of other bytes; null: nothing. */
+        etag: z.string().max(200).nullable(),
+      }),
+    ),
     completeUrl: z.string(),
   }),
 ])

@@ -2,7 +2,7 @@
 import { AppError, type ErrorCode } from "./errors.ts"
 
 /** More of an answer is not read: it is no error text. */
-export const STORE_ERROR_MAX = 4096
+const STORE_ERROR_MAX = 4096
 
 /** The code and the words in an error document of S3 (RGW 16.2, AWS: `<Error><Code>…</Code><Message>…</Message>`). */
 export function storeErrorIn(text: string): { readonly code: string; readonly words: string } {
@@ -34,4 +34,23 @@ export function storeError(status: number, text: string, what: string, meaning: 
 /** Control characters go: nobody paints on the user's terminal. */
 function printable(text: string): string {
   return text.replaceAll(/[\u0000-\u001f\u007f-\u009f]/g, " ")
+}
+
+/** The beginning of a refusal, as far as it may be read. */
+export async function storeErrorText(response: Response): Promise<string> {
+  const reader = response.body?.getReader()
+  const decoder = new TextDecoder()
+  let text = ""
+  try {
+    while (reader !== undefined && text.length < STORE_ERROR_MAX) {
+      const { done, value } = await reader.read()
+      if (done) break
+      text += decoder.decode(value, { stream: true })
+    }
+  } catch {
+    // What there is of it will do.
+  } finally {
+    await reader?.cancel().catch(() => {})
+  }
+  return text.slice(0, STORE_ERROR_MAX)
 }

@@ -15,10 +15,10 @@ export interface GatewayStore extends OpenStore {
 }
 
 /** @throws {AppError} invalid_request for settings that name no server or bucket */
-export async function openStore(place: StorePlace, nowMs: () => number): Promise<GatewayStore> {
+export async function openStore(place: StorePlace): Promise<GatewayStore> {
   if ("s3" in place) {
     const client = await s3Client(place.s3)
-    return { store: s3Store(client), presigner: s3Presigner(client, nowMs), storeUrl: client.storeUrl, served: null }
+    return { store: s3Store(client), presigner: s3Presigner(client), storeUrl: client.storeUrl, served: null }
   }
   const { directory, signingKey } = place
   const store = await openFilesystemStore(directory)

@@ -2,7 +2,7 @@
 import type { AwsClient } from "aws4fetch"
 import { XMLParser } from "fast-xml-parser"
 import { AppError } from "../protocol/errors.ts"
-import { STORE_ERROR_MAX, storeError, storeErrorIn } from "../protocol/store-error.ts"
+import { storeError, storeErrorIn, storeErrorText } from "../protocol/store-error.ts"
 
 export interface S3Settings {
   /** `https://host[:port]`; the bucket follows in the path, which every server understands. */
@@ -22,7 +22,7 @@ export interface S3Request {
   readonly body?: string | Uint8Array | ReadableStream<Uint8Array>
   /** Statuses that are answers, not failures, besides those of success. */
   readonly expected?: readonly number[]
-  /** Default 60 s, until the head of the answer is there. */
+  /** Default 60 s: until the head of the answer is there, and between any two pieces of its body. */
   readonly timeoutMs?: number
 }
 
@@ -134,9 +134,10 @@ async function once(client: AwsClient, storeUrl: string, request: S3Request): Pr
     ...(body === undefined || body instanceof ReadableStream ? {} : { body }),
   })
   const stopping = new AbortController()
-  const timer = setTimeout(() => stopping.abort(), request.timeoutMs ?? TIMEOUT_MS)
+  const limitMs = request.timeoutMs ?? TIMEOUT_MS
+  const timer = setTimeout(() => stopping.abort(), limitMs)
   try {
-    return await fetch(signed.url, {
+    const answer = await fetch(signed.url, {
       method,
       headers: signed.headers,
       ...(body === undefined ? {} : { body }),
@@ -145,9 +146,37 @@ async function once(client: AwsClient, storeUrl: string, request: S3Request): Pr
       // Bun 1.4: without this a request ends after 5 minutes, whatever its signal says.
       timeout: false,
     })
+    return neverSilent(answer, limitMs, stopping)
   } finally {
     clearTimeout(timer)
   }
+}
+
+/** The same answer; reading it fails when nothing comes for too long. */
+function neverSilent(answer: Response, limitMs: number, stopping: AbortController): Response {
+  const reader = answer.body?.getReader()
+  if (reader === undefined) return answer
+  const body = new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        const timer = setTimeout(() => stopping.abort(), limitMs)
+        try {
+          const { done, value } = await reader.read()
+          if (done) controller.close()
+          else controller.enqueue(value)
+        } catch (cause) {
+          throw new AppError("unreachable", "an answer of S3 was cut off", { cause })
+        } finally {
+          clearTimeout(timer)
+        }
+      },
+      cancel: async (reason) => await reader.cancel(reason),
+    },
+    // Nothing is read before somebody wants it.
+    { highWaterMark: 0 },
+  )
+  const { status, headers } = answer
+  return new Response(body, { status, headers })
 }
 
 /** A key is no secret, but long. */
@@ -157,7 +186,7 @@ function shown(key: string): string {
 
 /** @param what method and object */
 export async function s3Error(response: Response, what: string): Promise<AppError> {
-  const text = await firstBytes(response)
+  const text = await storeErrorText(response)
   const { code } = storeErrorIn(text)
   const { status } = response
   if (code === "NoSuchBucket") {
@@ -179,24 +208,6 @@ export async function s3Error(response: Response, what: string): Promise<AppErro
     )
   }
   return storeError(status, text, what, status === 404 ? "not_found" : "internal")
-}
-
-async function firstBytes(response: Response): Promise<string> {
-  let text = ""
-  const decoder = new TextDecoder()
-  const reader = response.body?.getReader()
-  try {
-    while (reader !== undefined && text.length < STORE_ERROR_MAX) {
-      const { done, value } = await reader.read()
-      if (done) break
-      text += decoder.decode(value, { stream: true })
-    }
-  } catch {
-    // What there is of it will do.
-  } finally {
-    await reader?.cancel().catch(() => {})
-  }
-  return text.slice(0, STORE_ERROR_MAX)
 }
 
 const parser = new XMLParser({

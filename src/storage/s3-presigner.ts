@@ -13,8 +13,9 @@ const PART_BYTES = 8 * MIB
 /** S3 allows so many. */
 const PARTS_MAX = 10_000
 
-export function s3Presigner(client: S3Client, nowMs: () => number): Presigner {
-  const secondsTo = (expiresAtMs: number): number => (expiresAtMs - nowMs()) / 1000
+export function s3Presigner(client: S3Client): Presigner {
+  // The date in a signature is of this machine's own clock, whatever the gateway believes it to be.
+  const secondsTo = (expiresAtMs: number): number => (expiresAtMs - Date.now()) / 1000
   return {
     download: async ({ key, expiresAtMs }) => await client.presign("GET", checkedKey(key), secondsTo(expiresAtMs)),
     async uploads(grants) {
@@ -64,27 +65,23 @@ async function inParts(
   const found = unfinished === undefined ? null : await keptParts(client, key, unfinished)
   const uploadId = found === null ? await begin(client, key) : (unfinished ?? "")
   const partBytes = Math.max(PART_BYTES, Math.ceil(sizeBytes / PARTS_MAX / MIB) * MIB)
-  const kept: { number: number; bytes: number; etag: string }[] = []
-  const parts: { number: number; start: number; end: number; url: string }[] = []
+  const parts: Extract<UploadPlan, { completeUrl: string }>["parts"] = []
   for (let number = 1, start = 0; start < sizeBytes; number += 1, start += partBytes) {
     const end = Math.min(sizeBytes, start + partBytes)
     const known = found?.get(number)
-    if (known !== undefined && known.bytes === end - start) {
-      kept.push({ number, ...known })
-      continue
-    }
+    const etag = known?.bytes === end - start ? known.etag : null
     const headers = { "content-length": String(end - start) }
     const query = { partNumber: String(number), uploadId }
     parts.push({
       number,
       start,
       end,
+      etag,
       url: await client.presign("PUT", checkedKey(key), expiresInS, { headers, query }),
     })
   }
   return {
     parts,
-    kept,
     completeUrl: await client.presign("POST", checkedKey(key), expiresInS, { query: { uploadId } }),
   }
 }

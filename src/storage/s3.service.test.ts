@@ -27,7 +27,7 @@ async function* parts(...all: string[]): AsyncGenerator<Uint8Array> {
 
 async function opened(change: Partial<S3Settings> = {}) {
   if (settings === null) throw new Error("no S3 server")
-  return await openStore({ s3: { ...settings, ...change } }, Date.now)
+  return await openStore({ s3: { ...settings, ...change } })
 }
 
 async function planned(presigner: Presigner, key: string, bytes: Uint8Array, expiresAtMs = inAnHour()) {
