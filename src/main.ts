@@ -39,8 +39,8 @@ function leave(exitCode: number): never {
 /** A laptop without a configured gateway carries the gateway in the same process; they talk in-process. */
 async function serveHostRole(): Promise<number> {
   const { hostOptions, serveHost } = await import("./host/start.ts")
-  const options = hostOptions(argv.slice(2), process.env)
-  if (options.kind === "local" || options.gatewaySocket !== null) return await serveHost(options, null, selfArgv)
+  const options = await hostOptions(argv.slice(2), process.env)
+  if (options.kind === "local" || options.gateway.kind !== "embedded") return await serveHost(options, null, selfArgv)
   const { startEmbeddedGateway } = await import("./gateway/start.ts")
   const gateway = await startEmbeddedGateway({ stateDir: join(options.stateFolder, "gateway"), selfArgv })
   return await serveHost(options, gateway, selfArgv)

@@ -9,13 +9,14 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   lib: ["protocol"],
   handoff: ["protocol"],
   client: ["protocol"],
+  "sign-in": ["protocol", "lib", "client"],
   checkpoint: ["protocol", "lib"],
   agents: ["protocol", "lib"],
   storage: ["protocol", "lib"],
   provision: ["protocol", "lib"],
-  host: ["protocol", "lib", "handoff", "client", "checkpoint", "agents", "storage"],
+  host: ["protocol", "lib", "handoff", "client", "sign-in", "checkpoint", "agents", "storage"],
   gateway: ["protocol", "lib", "handoff", "client", "storage", "provision"],
-  cli: ["protocol", "lib", "client"],
+  cli: ["protocol", "lib", "client", "sign-in"],
   hook: ["agents", "lib"],
 }
 
@@ -53,7 +54,7 @@ function isAllowed({ from, to }: Edge): boolean {
   // Tests may use test/support and the folders that their own folder may use; they are not part of the program.
   if (IS_TEST.test(from) && !to.startsWith("src/")) return true
   if (!to.startsWith("src/")) return false
-  if (folderOf(from) === "main") return /^src\/[a-z]+\/start\.ts$/.test(to)
+  if (folderOf(from) === "main") return /^src\/([a-z]+\/start|gateway\/serve)\.ts$/.test(to)
   return folderOf(from) === folderOf(to) || (MAY_IMPORT[folderOf(from)]?.includes(folderOf(to)) ?? false)
 }
 

@@ -1,5 +1,5 @@
 /** Finds the daemon of this HOME, starts it when there is none, and restarts an idle one that no longer fits. */
-import { join, resolve } from "node:path"
+import { join } from "node:path"
 import type { z } from "zod"
 import { userApi, type UserApi } from "../client/gateway-client.ts"
 import { unixFetcher } from "../client/http.ts"
@@ -8,8 +8,9 @@ import { startDetached } from "../lib/detached.ts"
 import { privateFolder } from "../lib/files.ts"
 import { stateFolder, userSocketPath, type Environment } from "../lib/folders.ts"
 import { AppError } from "../protocol/errors.ts"
-import type { helloSchema } from "../protocol/local-api.ts"
+import { fingerprintOf, type helloSchema } from "../protocol/local-api.ts"
 import { DECAMP_VERSION } from "../protocol/version.ts"
+import { chosenGateway, LOCAL_GATEWAY, placeOfGateway, type GatewayChoice } from "../sign-in/gateways-file.ts"
 import type { Context } from "./context.ts"
 
 export type Hello = z.infer<typeof helloSchema>
@@ -29,7 +30,7 @@ const POLL_MS = 25
 
 /** What the daemon gets of the caller's environment: nothing that says where an agent's or git's files lie. */
 const PASSED_ON =
-  /^(HOME|PATH|USER|LOGNAME|SHELL|LANG|LC_.*|TZ|TMPDIR|SSH_AUTH_SOCK|XDG_(STATE|DATA|CONFIG|CACHE)_HOME|XDG_RUNTIME_DIR|DECAMP_GATEWAY|(https?|all|no)_proxy)$/i
+  /^(HOME|PATH|USER|LOGNAME|SHELL|LANG|LC_.*|TZ|TMPDIR|SSH_AUTH_SOCK|XDG_(STATE|DATA|CONFIG|CACHE)_HOME|XDG_RUNTIME_DIR|NODE_EXTRA_CA_CERTS|(https?|all|no)_proxy)$/i
 
 /**
  * The daemon, running and of this version.
@@ -37,15 +38,42 @@ const PASSED_ON =
  */
 export async function connect(context: Context): Promise<Connection> {
   const { local, user } = clients(context.env)
-  const gateway = gatewayOf(context)
+  const gateway = await chosenGateway(context.env, context.cwd)
   const present = await helloOrNull(local)
   if (present !== null && isFitting(present, gateway)) {
     const socket = context.env["SSH_AUTH_SOCK"]
     if (socket?.startsWith("/") === true && socket !== present.sshAgent) await local.useSshAgent({ socket })
+    await showToken(context, local, present, gateway)
     return { local, user, hello: present }
   }
-  if (present !== null) await stopIdle(local, present, gateway)
-  return { local, user, hello: await start(context, local, gateway) }
+  if (present !== null) await stopIdle(local, present, `uses ${shown(present.gateway)}, not ${placeOfGateway(gateway)}`)
+  const hello = await start(context, local, gateway)
+  await showToken(context, local, hello, gateway)
+  return { local, user, hello }
+}
+
+/** Ends a daemon that is there and idle, so that the next command begins anew. @throws {AppError} busy when it is at work */
+export async function endIdle(context: Context, why: string): Promise<boolean> {
+  const { local } = clients(context.env)
+  const present = await helloOrNull(local)
+  if (present !== null) await stopIdle(local, present, why)
+  return present !== null
+}
+
+/** Hands `DECAMP_TOKEN` to the daemon, which keeps it in memory; its absence too. @throws {AppError} busy */
+async function showToken(context: Context, local: LocalClient, hello: Hello, gateway: GatewayChoice): Promise<void> {
+  if (gateway.kind !== "server") return
+  const token = givenToken(context)
+  const print = token === null ? null : fingerprintOf(token)
+  if (print === hello.token) return
+  await untilIdle(local, hello, () => busy(hello, "shows the gateway another token"))
+  await local.useToken(token)
+}
+
+/** `DECAMP_TOKEN`; null when it is not set. */
+export function givenToken({ env }: Context): string | null {
+  const token = env["DECAMP_TOKEN"]?.trim() ?? ""
+  return token === "" ? null : token
 }
 
 /** The daemon as it is, whatever its version; null when none runs. */
@@ -69,13 +97,15 @@ function clients(env: Environment): { local: LocalClient; user: UserApi } {
   return { local: localClient(fetcher), user: userApi(fetcher) }
 }
 
-function gatewayOf(context: Context): string | null {
-  const path = context.env["DECAMP_GATEWAY"]
-  return path === undefined || path === "" ? null : resolve(context.cwd, path)
+function shown(gateway: string | null): string {
+  return gateway ?? LOCAL_GATEWAY
 }
 
-function isFitting(hello: Hello, gateway: string | null): boolean {
-  return hello.version === DECAMP_VERSION && hello.gateway === gateway
+function isFitting(hello: Hello, gateway: GatewayChoice): boolean {
+  const storeUrl = gateway.kind === "server" ? gateway.storeUrl : null
+  return (
+    hello.version === DECAMP_VERSION && shown(hello.gateway) === placeOfGateway(gateway) && hello.storeUrl === storeUrl
+  )
 }
 
 async function helloOrNull(local: LocalClient): Promise<Hello | null> {
@@ -87,39 +117,44 @@ async function helloOrNull(local: LocalClient): Promise<Hello | null> {
   }
 }
 
-async function stopIdle(local: LocalClient, hello: Hello, gateway: string | null): Promise<void> {
-  const why =
-    hello.version === DECAMP_VERSION
-      ? `uses ${hello.gateway ?? "its own gateway"}, not ${gateway ?? "its own gateway"}`
-      : `is version ${hello.version}, this is ${DECAMP_VERSION}`
-  const busy = (cause?: unknown): AppError =>
-    new AppError("busy", `the daemon (pid ${hello.pid}) ${why}, and it is at work`, {
-      hint: "try again when it is idle, or end the hand-off: decamp status",
-      cause,
-    })
-  // A short piece of work of its own is no reason to send a person away.
+function busy(hello: Hello, why: string, cause?: unknown): AppError {
+  return new AppError("busy", `the daemon (pid ${hello.pid}) ${why}, and it is at work`, {
+    hint: "try again when it is idle, or end the hand-off: decamp status",
+    cause,
+  })
+}
+
+/** A short piece of work of its own is no reason to send a person away. Answers whether it is still there. */
+async function untilIdle(local: LocalClient, hello: Hello, failure: () => AppError): Promise<boolean> {
   const endAtMs = Date.now() + BUSY_LIMIT_MS
   for (let now: Hello | null = hello; now?.isBusy !== false; now = await helloOrNull(local)) {
-    if (now === null) return
-    if (Date.now() > endAtMs) throw busy()
+    if (now === null) return false
+    if (Date.now() > endAtMs) throw failure()
     await Bun.sleep(POLL_MS)
   }
+  return true
+}
+
+async function stopIdle(local: LocalClient, hello: Hello, otherwise: string): Promise<void> {
+  const why = hello.version === DECAMP_VERSION ? otherwise : `is version ${hello.version}, this is ${DECAMP_VERSION}`
+  if (!(await untilIdle(local, hello, () => busy(hello, why)))) return
   try {
     await local.stop({ force: false })
   } catch (error) {
-    throw error instanceof AppError && error.code === "handoff_open" ? busy(error) : error
+    throw error instanceof AppError && error.code === "handoff_open" ? busy(hello, why, error) : error
   }
   await waitUntilGone(local)
 }
 
-async function start(context: Context, local: LocalClient, gateway: string | null): Promise<Hello> {
+async function start(context: Context, local: LocalClient, gateway: GatewayChoice): Promise<Hello> {
   const folder = await privateFolder(stateFolder(context.env))
   const logFile = join(folder, "daemon.log")
   const env: Record<string, string> = {}
   for (const [name, value] of Object.entries(context.env)) {
     if (value !== undefined && PASSED_ON.test(name)) env[name] = value
   }
-  if (gateway !== null) env["DECAMP_GATEWAY"] = gateway
+  // Said even when it is the default: the choice must be the same one in both processes.
+  env["DECAMP_GATEWAY"] = gateway.kind === "server" ? gateway.name : placeOfGateway(gateway)
   const { exited } = await startDetached([...context.selfArgv, "host", "serve"], { env, logFile })
   const startedAtMs = Date.now()
   let giveUpAtMs = startedAtMs + START_LIMIT_MS

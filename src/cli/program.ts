@@ -3,6 +3,7 @@ import { Command, Option } from "commander"
 import type { ReclaimOptions, WorkspaceOptions } from "./commands/interrupted.ts"
 import type { Context } from "./context.ts"
 import { goingOnCommands } from "./program-going-on.ts"
+import { gatewayCommands } from "./program-gateways.ts"
 import { hostCommands } from "./program-hosts.ts"
 import type { PruneOptions, PullOptions, PushOptions, RestoreOptions } from "./requests.ts"
 
@@ -27,6 +28,7 @@ export function program(chosen: Chosen, write: { out(text: string): void; err(te
   sessionCommands(root, chosen)
   goingOnCommands(root, chosen, add)
   hostCommands(root, chosen, add)
+  gatewayCommands(root, chosen, add)
   daemonCommands(root, chosen)
   return root
 }
@@ -173,7 +175,7 @@ function sessionCommands(root: Command, chosen: Chosen): void {
   sessions.allowExcessArguments(false)
 }
 
-/** `host serve` and `gateway serve` never come here (main.ts picks them); they stand in the help. */
+/** `host serve` never comes here (main.ts picks it); it stands in the help. */
 function daemonCommands(root: Command, chosen: Chosen): void {
   add(root, "stop", "end the daemon and the local hosts it started")
     .option("--force", "also while a hand-off is under way")
@@ -182,6 +184,4 @@ function daemonCommands(root: Command, chosen: Chosen): void {
     })
   const host = root.command("host").description("the daemon of a host").copyInheritedSettings(root)
   host.command("serve").description("run it here; the one of this HOME starts by itself")
-  const gateway = root.command("gateway").description("the gateway, when it is not inside the daemon")
-  gateway.copyInheritedSettings(root).command("serve").description("run it; DECAMP_GATEWAY names its user socket")
 }

@@ -52,6 +52,8 @@ export interface LocalClient {
   hello(timeoutMs?: number): Promise<z.infer<typeof helloSchema>>
   /** The daemon's ssh connections ask this agent from now on. */
   useSshAgent(request: z.input<typeof sshAgentRequestSchema>): Promise<void>
+  /** Who asks the gateway from now on: `DECAMP_TOKEN`, or null for what the user signed in with. */
+  useToken(token: string | null): Promise<void>
   push(request: z.input<typeof pushRequestSchema>, listener: StepListener, signal?: AbortSignal): Promise<Move>
   pull(request: z.input<typeof pullRequestSchema>, listener: StepListener, signal?: AbortSignal): Promise<Move>
   continue(request: WorkspaceRequest, listener: StepListener, signal?: AbortSignal): Promise<Move>
@@ -111,6 +113,9 @@ export function localClient(fetcher: Fetcher): LocalClient {
       await callJson(fetcher, { method: "GET", path: "/local/hello", answer: helloSchema, timeoutMs }),
     async useSshAgent(request) {
       await post("ssh-agent", request, z.object({}))
+    },
+    async useToken(token) {
+      await post("token", { token }, z.object({}))
     },
     push: async (request, listener, signal) => await stream("push", request, moveOutputSchema, listener, signal),
     pull: async (request, listener, signal) => await stream("pull", request, moveOutputSchema, listener, signal),

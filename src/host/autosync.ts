@@ -20,7 +20,7 @@ import { pushLiveCheckpoint } from "./publish.ts"
 import type { Runtime } from "./runtime.ts"
 import { alone } from "./states.ts"
 import { undoUnfinished } from "./unfinished.ts"
-import { locateWorkspace, userGateway } from "./workspace.ts"
+import { elsewhere, locateWorkspace, userGateway } from "./workspace.ts"
 import type { Place } from "./store/host-store.ts"
 
 export interface Autosync {
@@ -156,6 +156,7 @@ function newWatched(): Watched {
 /** By this host's own record; the gateway is asked before anything is sent. */
 function mayPush(daemon: Daemon, workspace: WorkspaceId): boolean {
   const journal = daemon.store.journal(workspace)
+  if (elsewhere(daemon, workspace) !== null) return false
   return journal !== null && isLiveOwner(journal) && journal.entries.every(({ phase }) => phase === "closed")
 }
 

@@ -5,7 +5,7 @@ import type { HostApi, UserApi } from "../client/gateway-client.ts"
 import type { HostFacts } from "../handoff/host.ts"
 import type { AgentRegistry } from "./agents.ts"
 import type { DirectoryLocks } from "./directory-locks.ts"
-import type { HostIdentity, HostStore } from "./store/host-store.ts"
+import type { Home, HostIdentity, HostStore } from "./store/host-store.ts"
 
 export interface Daemon {
   readonly store: HostStore
@@ -17,6 +17,8 @@ export interface Daemon {
   readonly user: UserApi | null
   /** The gateway runs in this process: a hand-off to another machine needs this one until it is over. */
   readonly carriesGateway: boolean
+  /** Which gateway this daemon talks to; null on a host that has only ever one at a time. */
+  readonly home: Home | null
   /** What the hand-off core must know of this host. */
   readonly facts: HostFacts
   readonly stateFolder: string

@@ -24,7 +24,7 @@ export async function doctor(
   request: DoctorRequest,
 ): Promise<DoctorOutput> {
   const troubles: DoctorOutput["findings"] = []
-  const located = await locate(daemon, request).catch((error: unknown) => asNowhere(error))
+  const located = await locate(daemon, request).catch((error: unknown) => asNowhere(error, troubles))
   const place = located?.place ?? null
   const scope = located === null ? null : await scopeOf(located.repository, place?.env ?? request.env)
   const [gateway, words] = await Promise.all([
@@ -52,7 +52,11 @@ export async function doctor(
 }
 
 /** Outside of a repository, or in one that is a copy, there is still something to tell. */
-function asNowhere(error: unknown): Located | null {
+function asNowhere(error: unknown, troubles: DoctorOutput["findings"]): Located | null {
+  if (error instanceof AppError && error.code === "other_gateway") {
+    troubles.push({ text: error.message, command: null })
+    return null
+  }
   if (error instanceof AppError && (error.code === "not_a_repository" || error.code === "workspace_copy")) return null
   throw error
 }

@@ -52,8 +52,11 @@ export async function push(
   return await pushAway(daemon, runtime, { repository, place, view, target, request, tally, signal })
 }
 
+/** A copy, or a workspace of another gateway. */
+const NEW_DESPITE: ReadonlySet<string> = new Set(["workspace_copy", "other_gateway"])
+
 async function asNewWorkspace(error: unknown, request: PushRequest): Promise<Awaited<ReturnType<typeof locate>>> {
-  if (!request.newWorkspace || !(error instanceof AppError) || error.code !== "workspace_copy") throw error
+  if (!request.newWorkspace || !(error instanceof AppError) || !NEW_DESPITE.has(error.code)) throw error
   return { repository: await openRepository(request.directory), place: null, notices: [] }
 }
 

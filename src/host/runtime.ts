@@ -14,6 +14,7 @@ import type { Context } from "./checkpointing.ts"
 import type { Daemon } from "./daemon.ts"
 import { carryOut, type Completion } from "./effects.ts"
 import { liftHere, mendFences } from "./stopping.ts"
+import { elsewhere, refuseElsewhere } from "./workspace.ts"
 
 export interface Runtime {
   /** Acts on a word, to the end of what it causes here. @throws {AppError} what the leg failed with */
@@ -75,6 +76,7 @@ export function startRuntime(daemon: Daemon): Runtime {
       return answer ?? { answer: "ignored" }
     },
     async take(row, workspace, context) {
+      refuseElsewhere(daemon, row.workspace, workspace.name)
       const word = wordFor(row, workspace, daemon.identity)
       if (word !== null) {
         // A word that is closed here is for somebody else by now: the other side may still have something to do.
@@ -91,7 +93,7 @@ export function startRuntime(daemon: Daemon): Runtime {
       return true
     },
     async restart() {
-      for (const journal of daemon.store.journals())
+      for (const journal of daemon.store.journals().filter((each) => elsewhere(daemon, each.workspace) === null))
         await quietly(journal.workspace, (known) => onRestart(known, daemon.facts))
       await removeFinished(daemon)
     },
@@ -210,12 +212,13 @@ async function takeIn(
   work: HostWork,
 ): Promise<void> {
   for (const row of work.workspaces) {
-    if (daemon.store.journal(row.id) === null) continue
+    if (daemon.store.journal(row.id) === null || elsewhere(daemon, row.id) !== null) continue
     await quietly(row.id, (journal) => onEvent(journal, heardOf(row), daemon.facts))
   }
   for (const { handoff, workspace } of work.items) {
     const word = wordFor(handoff, workspace, daemon.identity)
-    if (word !== null) await quietly(workspace.id, (journal) => onWord(journal, word, daemon.facts))
+    const isOurs = elsewhere(daemon, workspace.id) === null
+    if (word !== null && isOurs) await quietly(workspace.id, (journal) => onWord(journal, word, daemon.facts))
   }
 }
 

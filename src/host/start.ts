@@ -6,7 +6,7 @@ import { claudeAgent } from "../agents/claude/agent.ts"
 import { codexAgent } from "../agents/codex/agent.ts"
 import { opencodeAgent } from "../agents/opencode/agent.ts"
 import { hostApi, userApi, type HostApi, type UserApi } from "../client/gateway-client.ts"
-import { inProcessFetcher, unixFetcher, type Fetcher } from "../client/http.ts"
+import { unixFetcher, type Fetcher } from "../client/http.ts"
 import { lockFile, privateFolder, readTextIfExists } from "../lib/files.ts"
 import { openLog, type Log } from "../lib/log.ts"
 import { stateFolder, userSocketPath, type Environment } from "../lib/folders.ts"
@@ -16,14 +16,17 @@ import { serveUnix } from "../lib/serve.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import { LOCAL_HOST_SOCKET, localHostSchema, type LocalHost } from "../protocol/local-host.ts"
 import { SSH_WORK } from "../protocol/ssh-host.ts"
+import { chosenGateway, type GatewayChoice } from "../sign-in/gateways-file.ts"
 import { agentRegistry } from "./agents.ts"
 import { startAutosync } from "./autosync.ts"
 import type { Daemon } from "./daemon.ts"
 import { directoryLocks } from "./directory-locks.ts"
+import { gatewayLink, type HostToken } from "./gateway-link.ts"
+import { registration } from "./registration.ts"
 import { localRoutes } from "./routes/local.ts"
 import { remoteRoutes } from "./routes/remote.ts"
 import { startRuntime, type Runtime } from "./runtime.ts"
-import { openHostStore } from "./store/host-store.ts"
+import { openHostStore, type Home } from "./store/host-store.ts"
 
 /** What the daemon needs of a gateway in the same process; `src/main.ts` hands it over. */
 export interface EmbeddedGateway {
@@ -38,26 +41,30 @@ export type HostOptions =
       readonly kind: "laptop"
       readonly stateFolder: string
       readonly socket: string
-      readonly gatewaySocket: string | null
+      readonly gateway: GatewayChoice
+      readonly env: Environment
     }
   | { readonly kind: "local"; readonly root: string }
 
 const ASK_EVERY_MS = 30_000
+/** What is answered while nobody has signed in, and while the gateway does not answer. */
+const WITHOUT_GATEWAY: ReadonlySet<string> = new Set([
+  "/local/hello",
+  "/local/token",
+  "/local/ssh-agent",
+  "/local/doctor",
+  "/local/stop",
+])
 
 /**
- * Reads the arguments of `decamp host serve [--root ROOT]`.
- * @throws {AppError} usage
+ * Reads the arguments of `decamp host serve [--root ROOT]`, and which gateway is in use.
+ * @throws {AppError} usage; not_found when DECAMP_GATEWAY names an unknown gateway
  */
-export function hostOptions(argv: readonly string[], env: Environment): HostOptions {
+export async function hostOptions(argv: readonly string[], env: Environment): Promise<HostOptions> {
   const [flag, root, ...rest] = argv
   if (flag === undefined) {
-    const gateway = env["DECAMP_GATEWAY"]
-    return {
-      kind: "laptop",
-      stateFolder: stateFolder(env),
-      socket: userSocketPath(env),
-      gatewaySocket: gateway === undefined || gateway === "" ? null : gateway,
-    }
+    const gateway = await chosenGateway(env, process.cwd())
+    return { kind: "laptop", stateFolder: stateFolder(env), socket: userSocketPath(env), gateway, env }
   }
   if (flag !== "--root" || root === undefined || !root.startsWith("/") || rest.length > 0) {
     throw new AppError("usage", "usage: decamp host serve [--root ABSOLUTE-DIRECTORY]")
@@ -88,6 +95,7 @@ async function serveLocalHost(root: string, selfArgv: readonly string[]): Promis
   const daemon = assemble({
     state,
     given: { host: config.host, name: config.name },
+    home: null,
     gateway: hostApi(fetcher),
     user: null,
     carriesGateway: false,
@@ -161,17 +169,20 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
   await privateFolder(options.stateFolder)
   const lock = lockFile(join(options.stateFolder, "daemon.lock"))
   const log = openLog("daemon")
-  const handle =
-    embedded === null
-      ? passOn(options.gatewaySocket ?? "")
-      : async (request: Request): Promise<Response> => await embedded.user(request)
-  const user = userApi(inProcessFetcher(handle))
-  let token = ""
-  const asHost: Fetcher = async (path, init) => await inProcessFetcher(handle, { token })(path, init)
+  const { gateway } = options
+  const hostToken: HostToken = { get: () => known.get(), renew: async (refused) => await known.renew(refused) }
+  const link = gatewayLink(
+    gateway,
+    embedded === null ? null : async (request) => await embedded.user(request),
+    hostToken,
+    options.env,
+  )
+  const user = userApi(link.user)
   const daemon = assemble({
     state: options.stateFolder,
     given: undefined,
-    gateway: hostApi(asHost),
+    home: link.home,
+    gateway: hostApi(link.host, link.storeUrl),
     user,
     carriesGateway: embedded !== null,
     workFolder: null,
@@ -179,7 +190,8 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
     selfArgv: options.selfArgv,
     log,
   })
-  token = daemon.store.token() ?? ""
+  const { store, identity } = daemon
+  const known = registration({ store, identity, user: () => user, gateway: link.home.gateway, log })
   const runtime = startRuntime(daemon)
   const stopped = untilSignal()
   const stop = async (): Promise<string[]> => {
@@ -189,21 +201,17 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
   }
   const isBusy = (): boolean => runtime.isBusy() || (embedded?.isBusy() ?? false)
   const autosync = startAutosync(daemon, runtime)
-  const { gatewaySocket } = options
-  const local = localRoutes({ daemon, runtime, gatewaySocket, isBusy, giveWay: () => autosync.giveWay(), stop })
-  const register = async (): Promise<void> => {
-    const { host, incarnation, name } = daemon.identity
-    const answer = await user.registerHost({ host, incarnation, name })
-    token = answer.token
-    daemon.store.saveToken(token)
-    daemon.identity.name = answer.name
-  }
-  await register().catch((error: unknown) =>
-    log("the gateway can't be reached yet", { message: toAppError(error).message }),
-  )
+  const giveWay = (): void => autosync.giveWay()
+  const local = localRoutes({ daemon, runtime, link, isBusy, giveWay, stop, newUser: () => known.forget() })
+  const registering = known.register().catch((error: unknown) => {
+    log("this host could not be registered yet", { message: toAppError(error).message })
+  })
+  // A server may take longer than who starts this daemon waits; what needs it waits for it.
+  if (gateway.kind !== "server") await registering
   const server = await serveUnix(options.socket, async (request) => {
-    if (!isLocal(request)) return await handle(request)
-    if (token === "") await register()
+    const { pathname } = new URL(request.url)
+    if (!pathname.startsWith("/local/")) return await link.handle(request)
+    if (!WITHOUT_GATEWAY.has(pathname)) await known.ensure()
     return await local.fetch(request)
   })
   void restartAndAsk(daemon, runtime, stopped.promise)
@@ -215,10 +223,6 @@ async function serveLaptop(options: Laptop, embedded: EmbeddedGateway | null): P
   daemon.store.close()
   lock.release()
   return 0
-}
-
-function isLocal(request: Request): boolean {
-  return new URL(request.url).pathname.startsWith("/local/")
 }
 
 async function restartAndAsk(daemon: Daemon, runtime: Runtime, end: Promise<void>): Promise<void> {
@@ -243,33 +247,10 @@ async function askRegularly(daemon: Daemon, runtime: Runtime, end: Promise<void>
   }
 }
 
-/** Requests for an outside gateway go to its user socket as they are. */
-function passOn(gatewaySocket: string): (request: Request) => Promise<Response> {
-  return async (request) => {
-    const url = new URL(request.url)
-    try {
-      return await fetch(`http://decamp${url.pathname}${url.search}`, {
-        method: request.method,
-        headers: request.headers,
-        body: request.body,
-        signal: request.signal,
-        redirect: "manual",
-        // Bun 1.4.5 ends a request after 5 minutes otherwise; a hand-off or a large blob takes its time.
-        timeout: false,
-        unix: gatewaySocket,
-      })
-    } catch (error) {
-      throw new AppError("unreachable", `the gateway does not answer at ${gatewaySocket}`, {
-        cause: error,
-        hint: "start it: decamp gateway serve",
-      })
-    }
-  }
-}
-
 interface Parts {
   readonly state: string
   readonly given: { readonly host: string; readonly name: string } | undefined
+  readonly home: Home | null
   readonly gateway: HostApi
   readonly user: UserApi | null
   readonly carriesGateway: boolean
@@ -280,12 +261,13 @@ interface Parts {
 }
 
 function assemble(parts: Parts): Daemon & { identity: { name: string } } {
-  const store = openHostStore(parts.state, parts.given)
+  const store = openHostStore(parts.state, parts.given, parts.home)
   const identity = store.identity(hostname().split(".")[0] || "laptop")
   return {
     store,
     identity,
     agents: agentRegistry([opencodeAgent(), claudeAgent(), codexAgent()]),
+    home: parts.home,
     gateway: parts.gateway,
     user: parts.user,
     carriesGateway: parts.carriesGateway,

@@ -9,7 +9,7 @@ import { AppError } from "../protocol/errors.ts"
 import type { WorkspaceView } from "../protocol/gateway-api.ts"
 import type { WorkspaceId } from "../protocol/ids.ts"
 import type { Daemon } from "./daemon.ts"
-import type { Place } from "./store/host-store.ts"
+import type { Home, Place } from "./store/host-store.ts"
 
 export interface Caller {
   readonly directory: string
@@ -39,6 +39,7 @@ export async function locate(daemon: Daemon, caller: Caller): Promise<Located> {
     })
   }
   const known = daemon.store.place(identity.id)
+  refuseElsewhere(daemon, identity.id, known?.name || repository.topLevel)
   if (identity.moved) await writeIdentity(repository, identity.id, daemon.identity.host)
   if (
     known !== null &&
@@ -65,6 +66,37 @@ export async function locate(daemon: Daemon, caller: Caller): Promise<Located> {
   const notices = known === null ? [] : environmentNotices(known, caller)
   daemon.store.savePlace(place)
   return { repository, place, notices }
+}
+
+/** Before there were servers every workspace without a note was one of the embedded gateway, or of the socket in use. */
+const UNNOTED: Home = { gateway: "local", name: "local" }
+
+/** The gateway that a workspace belongs to, when this daemon talks to another one; null otherwise. */
+export function elsewhere({ home, store }: Pick<Daemon, "home" | "store">, workspace: WorkspaceId): Home | null {
+  if (home === null) return null
+  const isServer = /^https?:/.test(home.gateway)
+  const noted = store.home(workspace) ?? (isServer && store.journal(workspace) !== null ? UNNOTED : home)
+  return noted.gateway === home.gateway ? null : noted
+}
+
+/** Two gateways must never both think that they own a workspace. @throws {AppError} other_gateway */
+export function refuseElsewhere(daemon: Daemon, workspace: WorkspaceId, name: string): void {
+  const other = elsewhere(daemon, workspace)
+  if (other === null || daemon.home === null) return
+  throw new AppError(
+    "other_gateway",
+    `${name} belongs to the gateway ${sayHome(other)}, and ${sayHome(daemon.home)} is in use; nothing was changed`,
+    {
+      hint: other.gateway.startsWith("/")
+        ? `DECAMP_GATEWAY=${other.gateway} decamp …, or make a workspace of its own here: decamp push --new-workspace`
+        : `decamp gateway use ${other.name}, or make a workspace of its own here: decamp push --new-workspace`,
+      details: { gateway: other.gateway, inUse: daemon.home.gateway, workspace },
+    },
+  )
+}
+
+function sayHome({ gateway, name }: Home): string {
+  return gateway === name ? name : `${name} (${gateway})`
 }
 
 /** @throws {AppError} no_workspace, and those of {@link locate} */

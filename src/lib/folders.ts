@@ -10,6 +10,11 @@ export function stateFolder(env: Environment): string {
   return join(xdg(env, "XDG_STATE_HOME", ".local/state"), "decamp")
 }
 
+/** `$XDG_CONFIG_HOME/decamp`, by default `~/.config/decamp`: what the user has chosen. */
+export function configFolder(env: Environment): string {
+  return join(xdg(env, "XDG_CONFIG_HOME", ".config"), "decamp")
+}
+
 /** The user socket of the daemon of this HOME. */
 export function userSocketPath(env: Environment): string {
   const runtime = env["XDG_RUNTIME_DIR"]

@@ -64,6 +64,7 @@ const TABLE = {
   // 7: not allowed
   not_allowed: [403, 7, false],
   wrong_token: [401, 7, false],
+  not_signed_in: [401, 7, false],
   expired: [403, 7, true],
   // 130
   interrupted: [499, 130, false],

@@ -55,13 +55,25 @@ export const helloSchema = z.object({
   pid: z.int(),
   hostName: z.string(),
   hostId: z.string(),
-  /** Socket of the gateway it uses, null when the gateway is embedded. */
+  /** Socket or address of the gateway it uses, null when the gateway is embedded. */
   gateway: z.string().nullable(),
+  /** What it takes absolute addresses of blobs to begin with. */
+  storeUrl: z.string().nullable().default(null),
+  /** {@link fingerprintOf} of the `DECAMP_TOKEN` that it shows; null: what the user signed in with. */
+  token: z.string().nullable().default(null),
   /** A request or a hand-off is under way: it may not be restarted. */
   isBusy: z.boolean(),
   /** Socket of the ssh-agent that its connections ask; null: none. */
   sshAgent: z.string().nullable(),
 })
+
+/** `DECAMP_TOKEN` of the newest command; null: it had none. Kept in memory alone. */
+export const givenTokenRequestSchema = z.object({ token: z.string().min(1).max(16_384).nullable() })
+
+/** Tells whether a token is the same without showing it. */
+export function fingerprintOf(token: string): string {
+  return new Bun.CryptoHasher("sha256").update(token).digest("hex").slice(0, 16)
+}
 
 /** The agent's socket is another after each login: the newest command's counts. */
 export const sshAgentRequestSchema = z.object({ socket: z.string().startsWith("/").max(300) })

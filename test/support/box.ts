@@ -32,6 +32,7 @@ export async function startBox(name = "box"): Promise<TestBox> {
   const daemon: Daemon = {
     store,
     identity,
+    home: null,
     agents: agentRegistry([]),
     gateway: hostApi(inProcessFetcher(() => new Response("", { status: 503 }))),
     user: null,

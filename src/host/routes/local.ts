@@ -10,6 +10,8 @@ import {
   callerSchema,
   clankImportRequestSchema,
   diffRequestSchema,
+  fingerprintOf,
+  givenTokenRequestSchema,
   pruneRequestSchema,
   pullRequestSchema,
   pushRequestSchema,
@@ -22,7 +24,9 @@ import {
   workspaceRequestSchema,
 } from "../../protocol/local-api.ts"
 import { DECAMP_VERSION, OUTPUT_SCHEMA, PROTOCOL_VERSION } from "../../protocol/version.ts"
+import { LOCAL_GATEWAY } from "../../sign-in/gateways-file.ts"
 import type { Daemon } from "../daemon.ts"
+import type { GatewayLink } from "../gateway-link.ts"
 import { diff, log, prune } from "../history.ts"
 import { importClank, listClank } from "../import-clank.ts"
 import { inTurn, NEVER } from "../in-turn.ts"
@@ -44,18 +48,19 @@ import { goingOnRoutes } from "./local-going-on.ts"
 export interface LocalRoutes {
   readonly daemon: Daemon
   readonly runtime: Runtime
-  /** Socket of an outside gateway, null when it is embedded. */
-  readonly gatewaySocket: string | null
+  readonly link: GatewayLink
   readonly isBusy: () => boolean
   /** What works in the background is broken off: a command begins. */
   readonly giveWay: () => void
   /** Ends the daemon, after the answer. Answers the names of the local hosts that were stopped. */
   readonly stop: () => Promise<string[]>
+  /** Somebody else asks from now on: this host has to be registered for them. */
+  readonly newUser: () => void
 }
 
 /** Refuses a client of another protocol and every body that is not what the schema says. */
 export function localRoutes(routes: LocalRoutes): Hono {
-  const { daemon } = routes
+  const { daemon, link } = routes
   const active = new Set<symbol>()
   const app = new Hono()
   app.onError((error, context) => failure(error, (body, code) => context.json(body, code)))
@@ -78,7 +83,9 @@ export function localRoutes(routes: LocalRoutes): Hono {
       pid: process.pid,
       hostName: daemon.identity.name,
       hostId: daemon.identity.host,
-      gateway: routes.gatewaySocket,
+      gateway: shownGateway(link),
+      storeUrl: link.storeUrl,
+      token: link.given.token === null ? null : fingerprintOf(link.given.token),
       isBusy: active.size > 0 || routes.isBusy(),
       sshAgent: process.env["SSH_AUTH_SOCK"] ?? null,
     }),
@@ -86,6 +93,12 @@ export function localRoutes(routes: LocalRoutes): Hono {
   app.post("/local/ssh-agent", async (context) => {
     const body = parsed(sshAgentRequestSchema, await context.req.json().catch(() => null), "/local/ssh-agent")
     process.env["SSH_AUTH_SOCK"] = body.socket
+    return context.json({})
+  })
+  app.post("/local/token", async (context) => {
+    const { token } = parsed(givenTokenRequestSchema, await context.req.json().catch(() => null), "/local/token")
+    link.given.token = token
+    routes.newUser()
     return context.json({})
   })
   const said: string[] = []
@@ -97,9 +110,14 @@ export function localRoutes(routes: LocalRoutes): Hono {
   })
   const moving = movingOn(app, routes, active, said)
   moveRoutes(routes, moving)
-  goingOnRoutes(app, routes, moving)
+  goingOnRoutes(app, { daemon, gatewaySocket: shownGateway(link) }, moving)
   questionRoutes(app, routes, said)
   return app
+}
+
+/** Null when it is inside this daemon. */
+function shownGateway({ home }: GatewayLink): string | null {
+  return home.gateway === LOCAL_GATEWAY ? null : home.gateway
 }
 
 /** Before the first command that this daemon carries out, what an earlier one left half done is put back; until that works, none is. */

@@ -74,11 +74,19 @@ export const EMPTY_LEG: Leg = {
   isBackupSpare: false,
 }
 
+/** The gateway that has a workspace: "local" for the one in this daemon, the path of its socket, or its address. */
+const homeSchema = z.object({ gateway: z.string(), name: z.string() })
+export type Home = z.infer<typeof homeSchema>
+const EMBEDDED = "local"
+
 export interface HostStore {
   identity(defaultName: string): HostIdentity
   rename(name: string): void
-  token(): string | null
-  saveToken(token: string): void
+  /** Of this host at a gateway, which is named as in {@link Home}. */
+  token(gateway: string): string | null
+  saveToken(gateway: string, token: string): void
+  /** Where a workspace is owned; null when nobody noted it. */
+  home(workspace: WorkspaceId): Home | null
   place(workspace: WorkspaceId): Place | null
   places(): Place[]
   savePlace(place: Place): void
@@ -115,11 +123,13 @@ interface Records {
 
 /**
  * Opens (or makes) the store of a host in its state folder.
+ * @param gateway that this daemon talks to: what is journaled for the first time belongs there; null: always to the same
  * @throws {AppError} damaged_data when a record can't be parsed
  */
 export function openHostStore(
   stateFolder: string,
   given?: { readonly host: string; readonly name: string },
+  gateway: Home | null = null,
 ): HostStore {
   const path = join(stateFolder, "host.db")
   const database = new Database(path, { create: true, strict: true })
@@ -146,15 +156,21 @@ export function openHostStore(
     rename(name) {
       put("identity", "", { ...this.identity(name), name })
     },
-    token: () => get(z.string(), "token", ""),
-    saveToken: (token) => put("token", "", token),
+    token: (at) => get(z.string(), "token", at === EMBEDDED ? "" : at),
+    saveToken: (at, token) => put("token", at === EMBEDDED ? "" : at, token),
+    home: (workspace) => get(homeSchema, "home", workspace),
     place: (workspace) => get(placeSchema, "place", workspace),
     places: () => list(placeSchema, "place"),
     savePlace: (place) => put("place", place.workspace, place),
     removePlace: (workspace) => remove("place", workspace),
     journal: (workspace) => get(hostJournalSchema, "journal", workspace),
     journals: () => list(hostJournalSchema, "journal"),
-    saveJournal: (journal) => put("journal", journal.workspace, journal),
+    saveJournal(journal) {
+      const { workspace } = journal
+      // Before the journal: one without a home is taken for one of the embedded gateway.
+      if (gateway !== null && get(homeSchema, "home", workspace) === null) put("home", workspace, gateway)
+      put("journal", workspace, journal)
+    },
     leg: (id) => get(legSchema, "leg", id) ?? EMPTY_LEG,
     saveLeg: (id, leg) => put("leg", id, leg),
     legs: () => ids("leg").map((id) => handoffIdSchema.parse(id)),
