@@ -20,7 +20,7 @@ async function main(): Promise<number> {
     if (isHostVerb(argv[1])) return await hostVerbRole(argv[1], { selfArgv })
   }
   if (argv[0] === "gateway" && argv[1] === "serve") {
-    const { gatewayRole } = await import("./gateway/start.ts")
+    const { gatewayRole } = await import("./gateway/serve.ts")
     return leave(await gatewayRole(argv.slice(2), { selfArgv }))
   }
   if (argv[0] === "hook") {

@@ -7,6 +7,7 @@ import type { StepListener } from "../lib/steps.ts"
 import { AppError, httpStatusOf, toAppError } from "../protocol/errors.ts"
 import { JSON_MAX_BYTES, PROTOCOL_HEADER } from "../protocol/gateway-api.ts"
 import type { TenantId } from "../protocol/ids.ts"
+import type { Me } from "../protocol/sign-in.ts"
 import { PROTOCOL_VERSION } from "../protocol/version.ts"
 import type { KnownHost } from "./known-hosts.ts"
 import { notFound } from "./refusals.ts"
@@ -21,7 +22,7 @@ export interface Asked<Who> {
   readonly signal: AbortSignal
 }
 
-export interface User {
+export interface User extends Me {
   readonly tenant: TenantId
 }
 export type AskingHost = KnownHost

@@ -3,6 +3,7 @@ import type { LineKeeper } from "../provision/provisioner.ts"
 import type { BlobStore } from "../storage/blob-store.ts"
 import type { GatewayStore } from "../storage/open-store.ts"
 import type { Log } from "./app.ts"
+import type { SignIn } from "./auth/sign-in.ts"
 import type { Checkpoints } from "./checkpoints.ts"
 import type { Driver } from "./driver.ts"
 import type { Hosts } from "./hosts.ts"
@@ -16,6 +17,9 @@ export interface Services {
   readonly served: GatewayStore["served"]
   /** What every address of contents begins with; null: they are paths of the gateway. */
   readonly storeUrl: string | null
+  readonly signIn: SignIn
+  /** Kinds of hosts that people may add. */
+  readonly hostKinds: readonly ("local" | "ssh")[]
   readonly hosts: Hosts
   /** Lines to hosts over SSH. */
   readonly ssh: LineKeeper

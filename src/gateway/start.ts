@@ -1,22 +1,23 @@
 /** Wires the gateway. Nothing else constructs its parts. */
 import { join } from "node:path"
-import { parseArgs } from "node:util"
 import type { Context, Hono } from "hono"
-import { stateFolder } from "../lib/folders.ts"
 import { lockFile, privateFolder } from "../lib/files.ts"
 import { openLog } from "../lib/log.ts"
 import { socketPath } from "../lib/platform.ts"
 import { serveUnix } from "../lib/serve.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
-import { tenantIdSchema } from "../protocol/ids.ts"
+import { WELL_KNOWN_PATH, type WellKnown } from "../protocol/sign-in.ts"
+import { DECAMP_VERSION, PROTOCOL_VERSION } from "../protocol/version.ts"
 import { localProvisioner } from "../provision/local.ts"
 import { sshProvisioner } from "../provision/ssh.ts"
 import type { S3Settings } from "../storage/s3-client.ts"
 import { openStore } from "../storage/open-store.ts"
 import { loadSigningKey } from "../storage/signed-url.ts"
 import { mount, newApp, type AskingHost, type Log, type User } from "./app.ts"
+import { localUser, signIn, type SignInSettings } from "./auth/sign-in.ts"
 import { checkpoints } from "./checkpoints.ts"
 import { driver } from "./driver.ts"
+import { mountHealth, type Health } from "./health.ts"
 import { hosts } from "./hosts.ts"
 import { gatewayIdentity } from "./identity.ts"
 import { keepLines } from "./keep-lines.ts"
@@ -26,11 +27,10 @@ import { mountBlobs } from "./routes/blobs.ts"
 import { hostRoutes } from "./routes/host.ts"
 import { userRoutes } from "./routes/user.ts"
 import type { Services } from "./services.ts"
+import type { GatewaySettings, Limits } from "./settings.ts"
 import { openGatewayDatabase } from "./store/open.ts"
 import { unsettledHandoffs } from "./store/records.ts"
 import { bearerOf } from "./tokens.ts"
-
-export type { Log }
 
 export interface GatewayOptions {
   /** Private folder of database, keys, blobs and sockets; one gateway at a time has it. */
@@ -41,6 +41,14 @@ export interface GatewayOptions {
   readonly s3?: S3Settings
   /** The database; a file in `stateDir` unless given. */
   readonly postgres?: string
+  /** How people sign in over TCP; who may open the user socket is the user. */
+  readonly signIn?: SignInSettings
+  /** Kinds of hosts that people may add; all unless given. */
+  readonly hosts?: readonly ("local" | "ssh")[]
+  readonly limits?: Limits
+  readonly retention?: GatewaySettings["retention"]
+  /** Where hosts find any process of this gateway; null: only this one, at its socket. */
+  readonly publicUrl?: string | null
   readonly log?: Log
   readonly nowMs?: () => number
 }
@@ -48,20 +56,22 @@ export interface GatewayOptions {
 export interface Gateway {
   /** Serves `/user/*`, `/host/*` and `/blobs/*`. Whoever calls it without a token is the user. */
   readonly user: (request: Request) => Promise<Response>
+  /** Serves everything to whoever signs in, and `/livez`, `/readyz`, `/.well-known/decamp` to anybody. */
+  readonly open: (request: Request) => Promise<Response>
   /** Serves `/host/*` and `/blobs/*` only. */
   readonly hosts: (request: Request) => Promise<Response>
   /** Path of the unix socket on which `hosts` is served. */
   readonly hostSocket: string
   /** A request or a word to a host is under way. */
   isBusy(): boolean
+  /** `/readyz` says from now on that requests shall go elsewhere; they are still answered. */
+  refuseNew(): void
   /** Ends the daemons of the local hosts; answers their names. They start again when they are called. */
   stopHosts(): Promise<string[]>
   /** Ends the gateway; local hosts go on. */
   stop(): Promise<void>
 }
 
-/** The user of a gateway that asks nobody who they are. */
-const LOCAL_TENANT = tenantIdSchema.parse("local")
 const ROUND_MS = 10_000
 /**
  * Starts a gateway in this process.
@@ -90,12 +100,15 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
       inFlight.delete(request)
     }
   }
-  const [user, hostsOnly] = [served(userApp(services)), served(hostApp(services))]
+  const { app, health } = openApp(services)
+  const [user, open, hostsOnly] = [served(userApp(services)), served(app), served(hostApp(services))]
   const listener = await serveUnix(services.hostSocket, hostsOnly)
   const background = startBackground(services)
   const lines = keepLines(services)
   return {
     user,
+    open,
+    refuseNew: () => health.drain(),
     hosts: hostsOnly,
     hostSocket: services.hostSocket,
     isBusy: () => inFlight.size > 0 || services.driver.isDriving(),
@@ -134,6 +147,8 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
     store,
     served,
     storeUrl,
+    signIn: signIn({ settings: options.signIn ?? { kind: "socket" }, db, nowMs }),
+    hostKinds: options.hosts ?? ["local", "ssh"],
     hosts: known,
     ssh,
     ownership: owned,
@@ -150,6 +165,22 @@ function userApp(services: Services): Hono {
   mount(app, "/user", userRoutes(services), identifyUser, services.log)
   mountForHosts(app, services)
   return app
+}
+
+/** What a TCP address serves. */
+function openApp(services: Services): { readonly app: Hono; readonly health: Health } {
+  const app = newApp(services.log)
+  const health = mountHealth(app, services)
+  const { signIn: who, storeUrl } = services
+  const { shown } = who
+  if (shown !== null) {
+    const said = { version: DECAMP_VERSION, protocol: PROTOCOL_VERSION, signIn: shown, storeUrl } satisfies WellKnown
+    app.get(WELL_KNOWN_PATH, (context) => context.json(said))
+    const identify = async (context: Context): Promise<User> => await who.identify(context.req.header("authorization"))
+    mount(app, "/user", userRoutes(services), identify, services.log)
+  }
+  mountForHosts(app, services)
+  return { app, health }
 }
 
 function hostApp(services: Services): Hono {
@@ -172,7 +203,7 @@ function mountForHosts(app: Hono, services: Services): void {
 /** Who shows a token on the user's socket is not the user: for a host, its routes are not there. */
 async function identifyUser(context: Context): Promise<User> {
   if (context.req.header("authorization") !== undefined) throw notFound()
-  return { tenant: LOCAL_TENANT }
+  return localUser("socket")
 }
 
 /** Drives what is left to be told, at once and then every {@link ROUND_MS}. */
@@ -202,49 +233,4 @@ function startBackground({ db, driver: drive, log }: Services): { stop(): void; 
 /** The gateway inside the daemon of the user's own machine: its log goes where the daemon's goes. */
 export async function startEmbeddedGateway(options: Omit<GatewayOptions, "log">): Promise<Gateway> {
   return await startGateway({ ...options, log: openLog("gateway") })
-}
-
-/** `decamp gateway serve`: also listens on a user socket (default `<stateDir>/user.sock`). */
-export async function serveGateway(
-  options: GatewayOptions & { readonly userSocket?: string },
-): Promise<Gateway & { readonly userSocket: string }> {
-  const gateway = await startGateway(options)
-  const userSocket = options.userSocket ?? socketPath(options.stateDir, "user.sock")
-  try {
-    const listener = await serveUnix(userSocket, async (request) => await gateway.user(request))
-    return {
-      ...gateway,
-      userSocket,
-      async stop() {
-        await listener.stop(true)
-        await gateway.stop()
-      },
-    }
-  } catch (error) {
-    await gateway.stop()
-    throw error
-  }
-}
-
-/** The process of `decamp gateway serve [--state DIR] [--socket PATH]`; ends on SIGTERM or SIGINT. Answers the exit code. */
-export async function gatewayRole(
-  args: readonly string[],
-  { selfArgv }: { readonly selfArgv: readonly string[] },
-): Promise<number> {
-  const { values } = parseArgs({ args: [...args], options: { state: { type: "string" }, socket: { type: "string" } } })
-  const stateDir = values.state ?? join(stateFolder(process.env), "gateway-server")
-  const log = openLog("gateway")
-  const stopped = new Promise<void>((resolve) => {
-    for (const name of ["SIGTERM", "SIGINT"] as const) process.once(name, () => resolve())
-  })
-  const gateway = await serveGateway({
-    stateDir,
-    selfArgv,
-    log,
-    ...(values.socket === undefined ? {} : { userSocket: values.socket }),
-  })
-  log("the gateway listens", { userSocket: gateway.userSocket, hostSocket: gateway.hostSocket })
-  await stopped
-  await gateway.stop()
-  return 0
 }

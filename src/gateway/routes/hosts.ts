@@ -43,6 +43,7 @@ export function userHostRoutes(services: Services): readonly Route<User>[] {
       path: "/hosts",
       async answer({ who, json }) {
         const { name, root } = await json(addHostRequestSchema)
+        refuseKind(services, "local")
         await hosts.addLocal(who.tenant, name, root)
         return await hosts.info(who.tenant, name)
       },
@@ -81,6 +82,7 @@ function sshHostRoutes(services: Services): readonly Route<User>[] {
       path: "/hosts/ssh",
       async stream({ who, json }, listener, signal) {
         const request = await json(addSshHostRequestSchema)
+        refuseKind(services, "ssh")
         const added = await services.hosts.addSsh(who.tenant, request, listener)
         const reached = await services.hosts.reach(added)
         if (request.adopt) await adoptClaims(services, who.tenant, reached, listener)
@@ -101,4 +103,12 @@ function sshHostRoutes(services: Services): readonly Route<User>[] {
       },
     },
   ]
+}
+
+/** Such hosts run on the gateway's own machine, or are reached with its keys: on a server its operator says who may. */
+function refuseKind({ hostKinds }: Services, kind: "local" | "ssh"): void {
+  if (hostKinds.includes(kind)) return
+  throw new AppError("not_allowed", `this gateway lets nobody add hosts of kind ${kind}`, {
+    hint: "add the host on your own machine's gateway; or its operator allows it: `hosts` in the settings",
+  })
 }

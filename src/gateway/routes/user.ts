@@ -28,6 +28,7 @@ import { freeName } from "../known-hosts.ts"
 import { checkpointList, findCheckpoints, isAncestor } from "../history.ts"
 import { openHandoff } from "../opening.ts"
 import { unknownWorkspace } from "../ownership.ts"
+import { accountRoutes } from "./account.ts"
 import { goingOnRoutes } from "./going-on.ts"
 import { userHostRoutes } from "./hosts.ts"
 import { notFound } from "../refusals.ts"
@@ -36,6 +37,7 @@ import { workspaceViews } from "../views.ts"
 
 export function userRoutes(services: Services): readonly Route<User>[] {
   return [
+    ...accountRoutes(services),
     ...userHostRoutes(services),
     ...workspaceRoutes(services),
     ...goingOnRoutes(services),
