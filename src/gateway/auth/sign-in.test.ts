@@ -24,7 +24,7 @@ async function ask(gateway: Gateway, token: string | null, path = "/user/me", in
     ...(token === null ? {} : { authorization: `Bearer ${token}` }),
   }
   const response = await gateway.open(new Request(`http://gateway${path}`, { ...init, headers }))
-  return { status: response.status, body: (await response.json()) as Record<string, any> }
+  return { status: response.status, body: (await response.json()) as Record<string, unknown> }
 }
 
 const opened = async (signIn: SignInSettings): Promise<Gateway> => await begin({ signIn })
