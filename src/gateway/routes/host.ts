@@ -27,7 +27,13 @@ import type { Inspected } from "../checkpoints.ts"
 import { isAncestor } from "../history.ts"
 import { notFound } from "../refusals.ts"
 import type { Services } from "../services.ts"
-import { handoffsOfHost, newestGeneration, savePlace, workspacesEverOwned } from "../store/records.ts"
+import {
+  handoffsOfHost,
+  newestGeneration,
+  openHandoffsOfHost,
+  savePlace,
+  workspacesEverOwned,
+} from "../store/records.ts"
 import { visibleWorkspaces } from "../views.ts"
 import { shown } from "./user.ts"
 
@@ -67,13 +73,14 @@ function workRoutes(services: Services): readonly Route<AskingHost>[] {
  * here finds it there.
  */
 async function workOf({ db, hosts, nowMs }: Services, who: AskingHost, only?: WorkspaceId): Promise<HostWork> {
-  const rows = await handoffsOfHost(db, who.tenant, who.host, only)
+  const rows =
+    only === undefined
+      ? await openHandoffsOfHost(db, who.tenant, who.host)
+      : await handoffsOfHost(db, who.tenant, who.host, only)
   const newest = new Map(rows.map((row) => [row.workspace, row]))
   const items = rows.filter((row) => !isSettled(row) || newest.get(row.workspace) === row)
-  const owned = await workspacesEverOwned(db, who.tenant, who.host)
-  const ids = [...new Set([...rows.map((row) => row.workspace), ...owned])].filter(
-    (id) => only === undefined || id === only,
-  )
+  const owned = await workspacesEverOwned(db, who.tenant, who.host, only)
+  const ids = [...new Set([...rows.map((row) => row.workspace), ...owned])]
   const workspaces = await visibleWorkspaces(db, who.tenant, ids)
   const byId = new Map(workspaces.map((workspace) => [workspace.id, workspace]))
   const names = new Map((await hosts.everyone(who.tenant)).map((host) => [host.host, host.name]))
@@ -213,7 +220,7 @@ async function rowFor(
 
 /** A host knows of a workspace that it owns, has owned, or is or was handed. @throws {AppError} not_found for every other one */
 async function refuseStranger({ db }: Services, who: AskingHost, workspace: WorkspaceId): Promise<void> {
-  if ((await workspacesEverOwned(db, who.tenant, who.host)).has(workspace)) return
+  if ((await workspacesEverOwned(db, who.tenant, who.host, workspace)).has(workspace)) return
   if ((await handoffsOfHost(db, who.tenant, who.host, workspace)).length === 0) throw notFound()
 }
 

@@ -3,6 +3,7 @@ import { type Expression, type ExpressionBuilder, PostgresAdapter, type RawBuild
 import { jsonArrayFrom as postgresArray } from "kysely/helpers/postgres"
 import { jsonArrayFrom as sqliteArray } from "kysely/helpers/sqlite"
 import type { GatewayRecord } from "../../handoff/record.ts"
+import type { HandoffRow } from "../../protocol/handoff.ts"
 import type { CheckpointId, HandoffId, TenantId, WorkspaceId } from "../../protocol/ids.ts"
 import type { Db } from "./records.ts"
 import { checkpointOf, handoffOf, ownerOf, workspaceOf } from "./rows.ts"
@@ -82,10 +83,14 @@ const CHECKPOINT = [
   "pinned",
 ] as const satisfies readonly (keyof CheckpointTable)[]
 
+/** All but done and superseded, which nearly all rows are: said so, an index finds them. */
+const UNFINISHED = ["open", "copying", "sealed", "staged", "owned", "live", "abandoned"] satisfies HandoffRow["state"][]
+
 /** A row of which something is left to be told to somebody. */
 export function isUnsettledRow(where: ExpressionBuilder<GatewayTables, "handoffs">): Expression<SqlBool> {
   return where.and([
-    where("handoffs.state", "not in", ["done", "superseded"]),
+    where("handoffs.state", "in", UNFINISHED),
+    where.not(where.and([where("handoffs.state", "=", "live"), where("handoffs.kind", "=", "reclaim")])),
     where.not(
       where.and([
         where("handoffs.state", "=", "abandoned"),

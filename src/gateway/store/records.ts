@@ -1,6 +1,6 @@
 /** The rows of the gateway's records: written whole, by whoever read their newest version (loading.ts). */
 import type { Kysely, Transaction } from "kysely"
-import { FIRST_GENERATION, type GatewayRecord } from "../../handoff/record.ts"
+import { FIRST_GENERATION, isSettled, type GatewayRecord } from "../../handoff/record.ts"
 import type { HandoffRow } from "../../protocol/handoff.ts"
 import { tenantIdSchema, type HandoffId, type HostId, type TenantId, type WorkspaceId } from "../../protocol/ids.ts"
 import { isUnsettledRow, type Loaded } from "./loading.ts"
@@ -141,33 +141,74 @@ export async function unsettledHandoffs(
   return rows.map((row) => ({ tenant: tenantIdSchema.parse(row.tenant), row: handoffOf(row) }))
 }
 
-/** Every row in which a host is source or target, by workspace and then `seq`. */
+/** Every row of a workspace in which a host is source or target, by `seq`. */
 export async function handoffsOfHost(
   db: Db,
   tenant: TenantId,
   host: HostId,
-  workspace?: WorkspaceId,
+  workspace: WorkspaceId,
 ): Promise<HandoffRow[]> {
   const rows = await db
     .selectFrom("handoffs")
     .selectAll()
     .where("tenant", "=", tenant)
+    .where("workspace", "=", workspace)
     .where((where) => where.or([where("source", "=", host), where("target", "=", host)]))
-    .$if(workspace !== undefined, (query) => query.where("workspace", "=", workspace ?? ""))
-    .orderBy("workspace")
     .orderBy("seq")
     .execute()
   return rows.map(handoffOf)
 }
 
-/** Ids of the workspaces that a host owns or has owned. */
-export async function workspacesEverOwned(db: Db, tenant: TenantId, host: HostId): Promise<Set<string>> {
+/**
+ * Of all workspaces: rows in which a host is source or target and of which something is left to be told, and the newest one of each
+ * workspace; by workspace and then `seq`. What is read does not grow with every hand-off that there ever was, but for the first statement's
+ * walk through an index.
+ */
+export async function openHandoffsOfHost(db: Db, tenant: TenantId, host: HostId): Promise<HandoffRow[]> {
+  const all = () => db.selectFrom("handoffs").where("tenant", "=", tenant)
+  const side = (which: "source" | "target") => all().select(["workspace", "seq"]).where(which, "=", host)
+  const newest = await db
+    .selectFrom(side("source").unionAll(side("target")).as("mine"))
+    .select((of) => ["workspace", of.fn.max("seq").as("seq")])
+    .groupBy("workspace")
+    .execute()
+  if (newest.length === 0) return []
+  // An index has both columns; pairs of them SQLite would not look up in it.
+  const [workspaces, seqs] = [newest.map(({ workspace }) => workspace), new Set(newest.map(({ seq }) => seq))]
+  const rows = await all()
+    .selectAll()
+    .where("workspace", "in", workspaces)
+    .where("seq", "in", [...seqs])
+    .unionAll(
+      all()
+        .selectAll()
+        .where(isUnsettledRow)
+        .where((where) => where.or([where("source", "=", host), where("target", "=", host)])),
+    )
+    .execute()
+  const isNewest = new Set(newest.map(({ workspace, seq }) => `${workspace} ${seq}`))
+  const wanted = rows.map(handoffOf).filter((row) => !isSettled(row) || isNewest.has(`${row.workspace} ${row.seq}`))
+  // The newest one may be open as well, and somebody else's may have the same number.
+  const mine = wanted.filter((row) => row.source === host || row.target === host)
+  return [...new Map(mine.map((row) => [row.id, row])).values()].toSorted(
+    (one, other) => one.workspace.localeCompare(other.workspace) || one.seq - other.seq,
+  )
+}
+
+/** Ids of the workspaces that a host owns or has owned; of one, whether it does. */
+export async function workspacesEverOwned(
+  db: Db,
+  tenant: TenantId,
+  host: HostId,
+  workspace?: WorkspaceId,
+): Promise<Set<string>> {
   const rows = await db
     .selectFrom("owner_history")
     .select("workspace")
     .distinct()
     .where("tenant", "=", tenant)
     .where("host", "=", host)
+    .$if(workspace !== undefined, (query) => query.where("workspace", "=", workspace ?? ""))
     .execute()
   return new Set(rows.map((row) => row.workspace))
 }

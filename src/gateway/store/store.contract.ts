@@ -2,7 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test"
 import { Kysely, type Dialect } from "kysely"
 import { Migrator } from "kysely/migration"
-import { newRecord, type GatewayRecord } from "../../handoff/record.ts"
+import { isSettled, newRecord, type GatewayRecord } from "../../handoff/record.ts"
 import type { HandoffRow, WorkspaceRow } from "../../protocol/handoff.ts"
 import {
   newCheckpointId,
@@ -15,7 +15,7 @@ import {
 import { loadRecord, type Loaded } from "./loading.ts"
 import { MIGRATIONS } from "./migrations.ts"
 import { isTaken } from "./postgres.ts"
-import { insertRecord, newestGeneration, saveRecord, unsettledHandoffs } from "./records.ts"
+import { insertRecord, newestGeneration, openHandoffsOfHost, saveRecord, unsettledHandoffs } from "./records.ts"
 import type { GatewayDatabase } from "./schema.ts"
 
 export interface DatabaseMaker {
@@ -193,6 +193,56 @@ export function gatewayStoreContract(name: string, maker: DatabaseMaker): void {
       const ids = (await unsettledHandoffs(db, tenant)).map(({ row }) => row.workspace)
       expect(ids).not.toContain(workspace.id)
       expect((await unsettledHandoffs(db)).map(({ row }) => row.workspace)).toContain(workspace.id)
+    })
+
+    test("exactly the rows that are not settled are found as such", async () => {
+      const states = ["open", "staged", "live", "done", "abandoned", "superseded"] as const
+      const fences = ["unknown", "released", "taken_over"] as const
+      const rows: HandoffRow[] = []
+      for (const state of states) {
+        for (const sourceFence of fences) {
+          for (const targetUndone of [true, false]) {
+            for (const kind of ["push", "reclaim"] as const) {
+              const made = newRecord(workspaceRow({ name: `n${rows.length}` }))
+              await insertRecord(db, tenant, made)
+              const { record, version } = await loaded(db, made.workspace)
+              const row = handoffRow(record, { state, sourceFence, targetUndone, kind })
+              await saveRecord(db, tenant, { record, version }, opened(record, row))
+              rows.push(row)
+            }
+          }
+        }
+      }
+      const found = new Set((await unsettledHandoffs(db, tenant)).map(({ row }) => row.id))
+      const wrong = rows.filter((row) => found.has(row.id) === isSettled(row))
+      expect(
+        wrong.map(({ state, kind, sourceFence, targetUndone }) => [state, kind, sourceFence, targetUndone]),
+      ).toEqual([])
+    })
+
+    test("a host is told the newest hand-off of each of its workspaces and what is open, however many there were", async () => {
+      const [host, stranger] = [newHostId(), newHostId()]
+      const expected: [string, number][] = []
+      for (const [at, newest] of (["done", "open"] as const).entries()) {
+        const workspace = workspaceRow({ name: `of-host-${at}`, ownerHost: host })
+        await insertRecord(db, tenant, newRecord(workspace))
+        const states = ["done", "abandoned", "done", newest] as const
+        for (const [seq, state] of states.entries()) {
+          const { record, version } = await loaded(db, workspace)
+          // The second one is still to be undone; the last of the first workspace is nobody's but the stranger's.
+          const target = seq === 3 && at === 0 ? { source: stranger, target: newHostId() } : { target: host }
+          const row = handoffRow(record, { seq: seq + 1, state, ...target })
+          await saveRecord(db, tenant, { record, version }, opened(record, row))
+        }
+        expected.push(...[2, at === 0 ? 3 : 4].map((seq): [string, number] => [workspace.id, seq]))
+      }
+      const told = (await openHandoffsOfHost(db, tenant, host)).map(({ workspace, seq }): [string, number] => [
+        workspace,
+        seq,
+      ])
+      expect(told).toEqual(expected.toSorted(([one, n], [two, m]) => one.localeCompare(two) || n - m))
+      expect(await openHandoffsOfHost(db, other, host)).toEqual([])
+      expect(await openHandoffsOfHost(db, tenant, newHostId())).toEqual([])
     })
 
     test("a list of nothing is no error", async () => {
