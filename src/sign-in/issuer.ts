@@ -3,7 +3,7 @@ import type { Configuration, CustomFetch, TokenEndpointResponse, TokenEndpointRe
 import { AppError, toAppError } from "../protocol/errors.ts"
 import type { SignIn } from "../protocol/sign-in.ts"
 import type { OidcCredentials } from "./credentials.ts"
-import { refuseClearText } from "./gateway-url.ts"
+import { directly, refuseClearText } from "./gateway-url.ts"
 
 export type OidcSignIn = Pick<Extract<SignIn, { kind: "oidc" }>, "issuer" | "audience"> & { readonly clientId: string }
 
@@ -23,8 +23,10 @@ export async function issuerOf(signIn: OidcSignIn): Promise<Configuration> {
   const server = new URL(signIn.issuer)
   refuseClearText(server, "an issuer")
   const guarded: CustomFetch = async (url, { body, ...init }) => {
-    refuseClearText(new URL(url), "an issuer")
-    return await fetch(url, body === null || body === undefined ? init : { ...init, body })
+    const address = new URL(url)
+    refuseClearText(address, "an issuer")
+    const content = body === null || body === undefined ? {} : { body }
+    return await fetch(url, { ...init, ...content, ...directly(address) })
   }
   try {
     return await discovery(server, signIn.clientId, undefined, None(), {

@@ -6,7 +6,7 @@ import { WELL_KNOWN_PATH, wellKnownSchema, type WellKnown } from "../protocol/si
 import { PROTOCOL_VERSION } from "../protocol/version.ts"
 import type { Environment } from "../lib/folders.ts"
 import { bearerFor } from "./bearer.ts"
-import { isLoopback } from "./gateway-url.ts"
+import { directly } from "./gateway-url.ts"
 
 /** After an answer within so long a time, a gateway that does not answer is waited for: it is being started again. */
 const LATELY_MS = 60_000
@@ -98,8 +98,7 @@ async function sendOnce(url: string, path: string, init: FetchInit, token: strin
     redirect: "manual",
     // Bun 1.4: without this a request ends after 5 minutes, whatever its signal says.
     timeout: false,
-    // A token for this machine must not leave it.
-    ...(isLoopback(new URL(url).hostname) ? { proxy: "" } : {}),
+    ...directly(new URL(url)),
   })
 }
 
