@@ -12,24 +12,25 @@ import { localProvisioner } from "../provision/local.ts"
 import { sshProvisioner } from "../provision/ssh.ts"
 import type { S3Settings } from "../storage/s3-client.ts"
 import { openStore } from "../storage/open-store.ts"
-import { loadSigningKey } from "../storage/signed-url.ts"
 import { mount, newApp, type AskingHost, type Log, type User } from "./app.ts"
 import { localUser, signIn, type SignInSettings } from "./auth/sign-in.ts"
 import { checkpoints } from "./checkpoints.ts"
 import { driver } from "./driver.ts"
 import { mountHealth, type Health } from "./health.ts"
 import { hosts } from "./hosts.ts"
-import { gatewayIdentity } from "./identity.ts"
+import { gatewayIdentity, gatewaySigningKey } from "./identity.ts"
 import { keepLines } from "./keep-lines.ts"
 import { ownership } from "./ownership.ts"
 import { notFound } from "./refusals.ts"
 import { mountBlobs } from "./routes/blobs.ts"
 import { hostRoutes } from "./routes/host.ts"
 import { userRoutes } from "./routes/user.ts"
+import { DEFAULT_RETENTION } from "./retention.ts"
 import type { Services } from "./services.ts"
 import type { GatewaySettings, Limits } from "./settings.ts"
 import { openGatewayDatabase } from "./store/open.ts"
 import { unsettledHandoffs } from "./store/records.ts"
+import { startSweeping } from "./sweeping.ts"
 import { bearerOf } from "./tokens.ts"
 
 export interface GatewayOptions {
@@ -105,6 +106,7 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
   const listener = await serveUnix(services.hostSocket, hostsOnly)
   const background = startBackground(services)
   const lines = keepLines(services)
+  const sweeping = startSweeping(services.garbage)
   return {
     user,
     open,
@@ -116,8 +118,10 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
     async stop() {
       background.stop()
       lines.stop()
+      sweeping.stop()
       await listener.stop(true)
       await background.ended
+      await sweeping.ended
       await services.ssh.close()
       await services.db.destroy()
       lock.release()
@@ -131,14 +135,15 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
   const db = await openGatewayDatabase(
     options.postgres === undefined ? { sqlite: join(stateDir, "gateway.db") } : { postgres: options.postgres },
   )
-  const signingKey = await loadSigningKey(join(stateDir, "url.key"))
+  const signingKey = await gatewaySigningKey(db, stateDir)
   const { store, presigner, served, storeUrl } = await openStore(
     options.s3 === undefined ? { directory: join(stateDir, "blobs"), signingKey } : { s3: options.s3 },
   )
   const { selfArgv } = options
-  const gateway = await gatewayIdentity(stateDir)
-  const local = localProvisioner({ selfArgv, gatewaySocket: hostSocket, env: process.env })
-  const ssh = sshProvisioner({ gateway, gatewaySocket: hostSocket, folder: join(stateDir, "ssh"), selfArgv, log })
+  const gateway = await gatewayIdentity(db, stateDir)
+  const common = { selfArgv, gatewaySocket: hostSocket, storeUrl }
+  const local = localProvisioner({ ...common, gatewayUrl: options.publicUrl ?? null, env: process.env })
+  const ssh = sshProvisioner({ ...common, gateway, folder: join(stateDir, "ssh"), log })
   const known = hosts({ db, local, ssh, nowMs })
   const owned = ownership({ db, store, nowMs })
   const contents = checkpoints({ store, presigner, nowMs })
@@ -154,6 +159,7 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
     ownership: owned,
     checkpoints: contents,
     driver: driver({ ownership: owned, hosts: known, checkpoints: contents, nowMs, log }),
+    garbage: { db, store, retention: options.retention ?? DEFAULT_RETENTION, nowMs, log },
     hostSocket,
     nowMs,
     log,

@@ -17,6 +17,7 @@ import { AppError, toAppError } from "../protocol/errors.ts"
 import { LOCAL_HOST_SOCKET, localHostSchema, type LocalHost } from "../protocol/local-host.ts"
 import { SSH_WORK } from "../protocol/ssh-host.ts"
 import { chosenGateway, type GatewayChoice } from "../sign-in/gateways-file.ts"
+import { serverFetcher } from "../sign-in/server.ts"
 import { agentRegistry } from "./agents.ts"
 import { startAutosync } from "./autosync.ts"
 import type { Daemon } from "./daemon.ts"
@@ -91,12 +92,12 @@ async function serveLocalHost(root: string, selfArgv: readonly string[]): Promis
   const lock = lockFile(join(state, "daemon.lock"))
   const config = await readConfig(join(state, "host.json"))
   const log = openLog(`host ${config.name}`)
-  const fetcher = config.kind === "ssh" ? overNewestLine(config) : unixFetcher(config.gatewaySocket, config)
+  const fetcher = gatewayOf(config)
   const daemon = assemble({
     state,
     given: { host: config.host, name: config.name },
     home: null,
-    gateway: hostApi(fetcher),
+    gateway: hostApi(fetcher, config.storeUrl),
     user: null,
     carriesGateway: false,
     ...(await livingSpace(config, root)),
@@ -124,6 +125,13 @@ async function serveLocalHost(root: string, selfArgv: readonly string[]): Promis
   daemon.store.close()
   lock.release()
   return 0
+}
+
+function gatewayOf(config: LocalHost): Fetcher {
+  if (config.kind === "ssh") return overNewestLine(config)
+  const { gatewayUrl, gatewaySocket, token } = config
+  if (gatewayUrl === null) return unixFetcher(gatewaySocket, { token })
+  return serverFetcher(gatewayUrl, { token: async () => token, instead: async () => null })
 }
 
 /** The gateway at the end of the line that was made last (protocol/local-host.ts). */

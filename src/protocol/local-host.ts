@@ -19,6 +19,10 @@ export const localHostSchema = z.object({
   name: nameSchema,
   /** The gateway's host listener. */
   gatewaySocket: z.string(),
+  /** Where any process of the gateway answers; null: at the socket (`local` only). */
+  gatewayUrl: z.url().nullable().default(null),
+  /** What absolute addresses of blobs must begin with; null: all are paths of the gateway. */
+  storeUrl: z.url().nullable().default(null),
   /** Whose host it is; null: nobody's any more (`ssh` only; a local host is known by its gateway's socket). */
   gateway: gatewayIdentitySchema.nullable().default(null),
   /** Since when. */

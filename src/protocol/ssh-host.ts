@@ -27,6 +27,11 @@ export type GatewayIdentity = z.infer<typeof gatewayIdentitySchema>
 export const hostVerbSchema = z.enum(["setup", "start", "stop", "remove", "revoke"])
 export type HostVerb = z.infer<typeof hostVerbSchema>
 
+const storePlace = {
+  /** What absolute addresses of blobs must begin with; null: all are paths of the gateway. */
+  storeUrl: z.url().nullable().default(null),
+}
+
 /** `setup`: makes the host, or gives it to this gateway: both tokens are new afterwards. */
 export const setupRequestSchema = z.object({
   gateway: gatewayIdentitySchema,
@@ -39,6 +44,7 @@ export const setupRequestSchema = z.object({
   token: z.string().min(32).max(512),
   /** Also when another gateway has it. */
   adopt: z.boolean(),
+  ...storePlace,
 })
 export const setupAnswerSchema = z.object({
   host: hostIdSchema,
@@ -49,7 +55,7 @@ export const setupAnswerSchema = z.object({
 })
 
 /** `start`, `stop`, `remove`: refused with `other_gateway` for any other than the one whose host it is. */
-export const gatewayRequestSchema = z.object({ gateway: gatewayIdentitySchema })
+export const gatewayRequestSchema = z.object({ gateway: gatewayIdentitySchema, ...storePlace })
 export const startAnswerSchema = z.object({
   host: hostIdSchema,
   /** Absolute paths of unix sockets there: on one the host listens, at the other it looks for its gateway. */

@@ -52,7 +52,7 @@ export async function hostVerb(verb: HostVerb, request: unknown, box: Box): Prom
       case "setup":
         return await setup(root, parsed(setupRequestSchema, request))
       case "start":
-        return await start(root, parsed(gatewayRequestSchema, request).gateway, box)
+        return await start(root, parsed(gatewayRequestSchema, request), box)
       case "stop":
         return await stop(root, parsed(gatewayRequestSchema, request).gateway)
       case "remove":
@@ -89,7 +89,7 @@ function parsed<T>(schema: z.ZodType<T>, value: unknown): T {
 
 async function setup(
   root: string,
-  { gateway, host, isKnown, name, token, adopt }: z.output<typeof setupRequestSchema>,
+  { gateway, host, isKnown, name, token, adopt, storeUrl }: z.output<typeof setupRequestSchema>,
 ): Promise<z.input<typeof setupAnswerSchema>> {
   const known = await readHostFile(root)
   if (isKnown && known?.host !== host) {
@@ -105,6 +105,8 @@ async function setup(
     host: known?.host ?? host,
     name,
     gatewaySocket: gatewaySocketOf(root),
+    gatewayUrl: null,
+    storeUrl,
     gateway,
     gatewaySinceMs: Date.now(),
     token,
@@ -116,8 +118,17 @@ async function setup(
   return { host: file.host, inboundToken: file.inboundToken, before: known?.gateway ?? null }
 }
 
-async function start(root: string, gateway: GatewayIdentity, box: Box): Promise<z.input<typeof startAnswerSchema>> {
+async function start(
+  root: string,
+  { gateway, storeUrl }: z.output<typeof gatewayRequestSchema>,
+  box: Box,
+): Promise<z.input<typeof startAnswerSchema>> {
   const file = await ours(root, gateway)
+  if (file.storeUrl !== storeUrl) {
+    await writeFileDurably(hostFilePath(root), JSON.stringify({ ...file, storeUrl }))
+    // A daemon that runs still has the old one.
+    await stopDaemon(root)
+  }
   await privateFolder(runFolder(root))
   const gatewaySocket = await nextGatewaySocket(file.gatewaySocket)
   const paths = { host: file.host, hostSocket: socketOf(root), gatewaySocket, home: box.home }

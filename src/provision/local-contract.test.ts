@@ -10,7 +10,13 @@ const SELF = [process.execPath, join(import.meta.dir, "../main.ts")]
 afterAll(async () => await rm(base, { recursive: true, force: true }))
 
 const provisionerOf = (gateway: string) =>
-  localProvisioner({ selfArgv: SELF, gatewaySocket: join(base, gateway), env: process.env })
+  localProvisioner({
+    selfArgv: SELF,
+    gatewaySocket: join(base, gateway),
+    gatewayUrl: null,
+    storeUrl: null,
+    env: process.env,
+  })
 const ours = provisionerOf("gw.sock")
 const theirs = provisionerOf("other.sock")
 let count = 0

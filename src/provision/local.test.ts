@@ -24,7 +24,13 @@ async function hello({ socket, token }: HostConnection): Promise<HostHello | nul
 }
 
 const provisionerOf = (selfArgv: readonly string[] = SELF, gatewaySocket = join(base, "gw.sock")): Provisioner =>
-  localProvisioner({ selfArgv, gatewaySocket, env: { ...process.env, OPENCODE_DB: "/caller", GIT_DIR: "/caller" } })
+  localProvisioner({
+    selfArgv,
+    gatewaySocket,
+    gatewayUrl: null,
+    storeUrl: null,
+    env: { ...process.env, OPENCODE_DB: "/caller", GIT_DIR: "/caller" },
+  })
 
 async function create(provisioner: Provisioner, root: string, name = "box") {
   const spec = { host: newHostId(), name, root, token: newToken(), adopt: false, isKnown: false, tell: () => {} }

@@ -12,6 +12,10 @@ export interface LocalProvisionerOptions {
   readonly selfArgv: readonly string[]
   /** The gateway's host listener; a root made for another one is somebody else's. */
   readonly gatewaySocket: string
+  /** Where any process of the gateway answers; null: only this one, at its socket. */
+  readonly gatewayUrl: string | null
+  /** What absolute addresses of blobs begin with; null: all are paths of the gateway. */
+  readonly storeUrl: string | null
   /** The environment of this process; only what {@link PASSED_ON} names goes to a host. */
   readonly env: Readonly<Record<string, string | undefined>>
 }
@@ -42,6 +46,8 @@ export function localProvisioner(options: LocalProvisionerOptions): Provisioner 
         host: known?.host ?? host,
         name,
         gatewaySocket: options.gatewaySocket,
+        gatewayUrl: options.gatewayUrl,
+        storeUrl: options.storeUrl,
         gateway: null,
         gatewaySinceMs: null,
         token,
@@ -55,6 +61,12 @@ export function localProvisioner(options: LocalProvisionerOptions): Provisioner 
     async connect(place) {
       const file = await readHostFile(place.root)
       if (file === null) throw gone(place)
+      const { gatewayUrl, storeUrl } = options
+      if (file.gatewayUrl !== gatewayUrl || file.storeUrl !== storeUrl) {
+        await writeFileDurably(hostFilePath(place.root), JSON.stringify({ ...file, gatewayUrl, storeUrl }))
+        // A daemon that runs still has the old ones.
+        await stopDaemon(place.root)
+      }
       await ensureRunning(place)
       return { socket: socketOf(place.root), token: file.inboundToken } satisfies HostConnection
     },

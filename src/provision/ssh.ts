@@ -32,6 +32,8 @@ export interface SshProvisionerOptions {
   readonly gateway: GatewayIdentity
   /** The gateway's host listener: all that the far end of a line can reach. */
   readonly gatewaySocket: string
+  /** What absolute addresses of blobs begin with; null: all are paths of the gateway. */
+  readonly storeUrl: string | null
   /** Private folder for tokens and sockets. */
   readonly folder: string
   /** How decamp is started again; its binary is what a host gets when its machine is of the same kind. */
@@ -113,9 +115,9 @@ async function create(parts: Parts, spec: HostSpec): Promise<HostId> {
   try {
     facts = await look(master.run, spec)
     const isCopied = await copy(options, master.run, spec, facts)
-    const { gateway } = options
+    const { gateway, storeUrl } = options
     const { host, name, token, adopt, isKnown } = spec
-    const request = { gateway, host, isKnown, name, token, adopt }
+    const request = { gateway, host, isKnown, name, token, adopt, storeUrl }
     const answer = await verb(parts, spec, master.run, "setup", setupAnswerSchema, request)
     made = { host: answer.host, name: spec.name, root: spec.root }
     await saveToken(options, answer.host, answer.inboundToken)
@@ -223,7 +225,7 @@ async function verb<T>(
   run: SshRun,
   name: HostVerb,
   answer: z.ZodType<T>,
-  request: object = { gateway: options.gateway },
+  request: object = { gateway: options.gateway, storeUrl: options.storeUrl },
 ): Promise<T> {
   const command = shellCommand(`exec "$HOME/${SSH_BINARY}" host ${name}`)
   const { exitCode, stdout, stderr } = await run(command, { stdin: JSON.stringify(request), timeoutMs: VERB_MS })

@@ -3,8 +3,8 @@
  * key (tenant and workspace are its first two parts), stored size and expiry.
  */
 import { createHmac, timingSafeEqual } from "node:crypto"
-import { chmod, readFile } from "node:fs/promises"
-import { isMissing, writeFileDurably } from "../lib/files.ts"
+import { readFile } from "node:fs/promises"
+import { isMissing } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { Presigner } from "./blob-store.ts"
 import { checkedKey, isKey } from "./keys.ts"
@@ -12,22 +12,27 @@ import { checkedKey, isKey } from "./keys.ts"
 const KEY_BYTES = 32
 const PATH = "/blobs/"
 
+export function newSigningKey(): Uint8Array {
+  return crypto.getRandomValues(new Uint8Array(KEY_BYTES))
+}
+
 /**
- * Reads the signing key, makes it when there is none.
+ * The key that an earlier version kept in a file; null when there is none.
  * @throws {AppError} damaged_data when the file has another size
  */
-export async function loadSigningKey(path: string): Promise<Uint8Array> {
+export async function readSigningKey(path: string): Promise<Uint8Array | null> {
   try {
-    const key = await readFile(path)
-    if (key.byteLength !== KEY_BYTES) throw new AppError("damaged_data", `${path} is not a key of ${KEY_BYTES} bytes`)
-    await chmod(path, 0o600)
-    return key
+    return signingKeyOf(await readFile(path), path)
   } catch (error) {
-    if (!isMissing(error)) throw error
+    if (isMissing(error)) return null
+    throw error
   }
-  const made = crypto.getRandomValues(new Uint8Array(KEY_BYTES))
-  await writeFileDurably(path, made)
-  return made
+}
+
+/** @throws {AppError} damaged_data when it has another size */
+export function signingKeyOf(bytes: Uint8Array, place: string): Uint8Array {
+  if (bytes.byteLength === KEY_BYTES) return bytes
+  throw new AppError("damaged_data", `${place} holds no key of ${KEY_BYTES} bytes`)
 }
 
 /** What an address allows. */

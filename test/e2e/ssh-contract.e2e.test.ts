@@ -35,6 +35,7 @@ afterAll(async () => {
 function provisionerOf(letter: "a" | "b"): Provisioner & LineKeeper {
   return sshProvisioner({
     gateway: { id: `gw_${letter.repeat(24)}`, name: `laptop-${letter}` },
+    storeUrl: null,
     gatewaySocket: join(base, `${letter}.sock`),
     folder: join(base, letter),
     selfArgv: [BINARY],
