@@ -22,8 +22,9 @@ import { refusalError } from "./refusals.ts"
 import { loadRecord, type Named } from "./store/loading.ts"
 import { findHandoff, insertRecord, saveRecord } from "./store/records.ts"
 import type { GatewayDatabase } from "./store/schema.ts"
+import { endHold } from "./uploads.ts"
 
-const ownerObjectSchema = z.object({
+export const ownerObjectSchema = z.object({
   generation: z.int(),
   epoch: z.int(),
   handoff: handoffIdSchema.nullable(),
@@ -96,7 +97,9 @@ async function decideAndWrite(
     const brought = namedIn(request).checkpoint ?? null
     const counts = found?.counts ?? null
     const isSaved = await saveRecord(db, tenant, loaded, decision.record, async (transaction) => {
-      if (brought !== null && counts !== null) await saveCounts(transaction, tenant, workspace, brought, counts)
+      if (brought === null || counts === null) return
+      await saveCounts(transaction, tenant, workspace, brought, counts)
+      await endHold(transaction, { tenant, workspace, checkpoint: brought }, nowMs())
     })
     if (isSaved) return decision
     if (tries === TRIES_MAX) {

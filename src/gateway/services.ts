@@ -5,6 +5,7 @@ import type { GatewayStore } from "../storage/open-store.ts"
 import type { Log } from "./app.ts"
 import type { SignIn } from "./auth/sign-in.ts"
 import type { Checkpoints } from "./checkpoints.ts"
+import type { GarbageParts } from "./garbage.ts"
 import type { Driver } from "./driver.ts"
 import type { Hosts } from "./hosts.ts"
 import type { Ownership } from "./ownership.ts"
@@ -26,6 +27,7 @@ export interface Services {
   readonly ownership: Ownership
   readonly checkpoints: Checkpoints
   readonly driver: Driver
+  readonly garbage: GarbageParts
   readonly hostSocket: string
   readonly nowMs: () => number
   readonly log: Log

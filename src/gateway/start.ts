@@ -26,10 +26,12 @@ import { mountBlobs } from "./routes/blobs.ts"
 import { hostRoutes } from "./routes/host.ts"
 import { userRoutes } from "./routes/user.ts"
 import { DEFAULT_RETENTION } from "./retention.ts"
+import { DEFAULT_RETENTION } from "./retention.ts"
 import type { Services } from "./services.ts"
 import type { GatewaySettings, Limits } from "./settings.ts"
 import { openGatewayDatabase } from "./store/open.ts"
 import { unsettledHandoffs } from "./store/records.ts"
+import { startSweeping } from "./sweeping.ts"
 import { startSweeping } from "./sweeping.ts"
 import { bearerOf } from "./tokens.ts"
 
@@ -107,6 +109,7 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
   const background = startBackground(services)
   const lines = keepLines(services)
   const sweeping = startSweeping(services.garbage)
+  const sweeping = startSweeping(services.garbage)
   return {
     user,
     open,
@@ -119,8 +122,10 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
       background.stop()
       lines.stop()
       sweeping.stop()
+      sweeping.stop()
       await listener.stop(true)
       await background.ended
+      await sweeping.ended
       await sweeping.ended
       await services.ssh.close()
       await services.db.destroy()
@@ -159,6 +164,7 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
     ownership: owned,
     checkpoints: contents,
     driver: driver({ ownership: owned, hosts: known, checkpoints: contents, nowMs, log }),
+    garbage: { db, store, retention: options.retention ?? DEFAULT_RETENTION, nowMs, log },
     garbage: { db, store, retention: options.retention ?? DEFAULT_RETENTION, nowMs, log },
     hostSocket,
     nowMs,

@@ -48,7 +48,7 @@ export function s3Store(client: S3Client): BlobStore {
     get: open,
     list: async (prefix) => await list(client, checkedPrefix(prefix)),
     async delete(key) {
-      const answer = await client.send({ method: "DELETE", key: checkedKey(key), expected: [404] })
+      const answer = await client.send({ method: "DELETE", key: checkedKey(key), expected: [404], timeoutMs: DELETE_MS })
       if (answer.status === 404) await nothing(answer, `DELETE ${key}`)
       else await answer.body?.cancel()
     },
@@ -93,6 +93,9 @@ async function bytesOf(key: string, content: AsyncIterable<Uint8Array>, sizeByte
   }
   return body
 }
+
+/** With all its tries a removal ends within the lease of the sweep that asks for it (gateway/garbage.ts). */
+const DELETE_MS = 15_000
 
 /** What the gateway itself writes is far smaller. */
 const PUT_MAX_BYTES = 1024 * 1024

@@ -34,6 +34,7 @@ import {
   savePlace,
   workspacesEverOwned,
 } from "../store/records.ts"
+import { holdUpload } from "../uploads.ts"
 import { visibleWorkspaces } from "../views.ts"
 import { shown } from "./user.ts"
 
@@ -145,6 +146,9 @@ function checkpointRoutes(services: Services): readonly Route<AskingHost>[] {
             details: { ownerHost: workspace?.ownerHost, epoch: workspace?.epoch },
           })
         }
+        const held = { tenant: who.tenant, workspace: request.workspace, checkpoint: request.checkpoint }
+        const bytes = request.blobs.reduce((sum, { storedSize }) => sum + storedSize, request.manifestSize)
+        await holdUpload(services.db, held, services.nowMs, bytes)
         return await checkpoints.plan(who.tenant, request)
       },
     },
@@ -244,7 +248,7 @@ async function mayRead(
 
 /** What the store says of an offered checkpoint. One that is committed already was verified then. */
 async function offer(
-  { ownership, checkpoints }: Services,
+  { ownership, checkpoints, db, nowMs }: Services,
   who: AskingHost,
   given: Omit<OfferedCheckpoint, "blobsVerified"> & Pick<HostIdentity, "incarnation"> & { workspace: WorkspaceId },
 ): Promise<{ offered: OfferedCheckpoint; found: Inspected | null }> {
@@ -253,6 +257,7 @@ async function offer(
   const isKnown = record?.checkpoints.get(id)?.committed === true
   const offered = { id, epoch, parent, kind }
   const creator = { host: who.host, incarnation }
+  if (!isKnown) await holdUpload(db, { tenant: who.tenant, workspace, checkpoint: id }, nowMs)
   const found = isKnown ? null : await checkpoints.inspect(who.tenant, workspace, offered, creator)
   return { offered: { ...offered, blobsVerified: found === null || found.problem === null }, found }
 }

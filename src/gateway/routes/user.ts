@@ -29,6 +29,7 @@ import { checkpointList, findCheckpoints, isAncestor } from "../history.ts"
 import { openHandoff } from "../opening.ts"
 import { unknownWorkspace } from "../ownership.ts"
 import { accountRoutes } from "./account.ts"
+import { garbageRoutes } from "./garbage.ts"
 import { goingOnRoutes } from "./going-on.ts"
 import { userHostRoutes } from "./hosts.ts"
 import { notFound } from "../refusals.ts"
@@ -38,6 +39,7 @@ import { workspaceViews } from "../views.ts"
 export function userRoutes(services: Services): readonly Route<User>[] {
   return [
     ...accountRoutes(services),
+    ...garbageRoutes(services),
     ...userHostRoutes(services),
     ...workspaceRoutes(services),
     ...goingOnRoutes(services),
