@@ -12,6 +12,7 @@ import { handoffIdSchema, blobIdSchema, type HandoffId, type HostId, type Tenant
 import type { Checkpoints } from "./checkpoints.ts"
 import type { Hosts } from "./hosts.ts"
 import type { KnownHost, Reached } from "./known-hosts.ts"
+import type { Lease, Leases } from "./lease.ts"
 import type { Ownership } from "./ownership.ts"
 import { isOutage, overLine, patience } from "./outage.ts"
 import { notFound } from "./refusals.ts"
@@ -22,6 +23,8 @@ const REST_MS = 10_000
 const MAX_REST_MS = 300_000
 /** A host that has answered so lately is there: on a slow line each greeting costs the agents' time. */
 const FRESH_MS = 5000
+/** Between two looks at a row that another process drives. */
+const FOLLOW_MS = 300
 /** A host that names an older hand-off first names another one after that; more of it is an error. */
 const MAX_DEPTH = 5
 
@@ -41,6 +44,8 @@ export interface DriverParts {
   readonly ownership: Ownership
   readonly hosts: Hosts
   readonly checkpoints: Checkpoints
+  /** Null: no other process drives hand-offs of this gateway. */
+  readonly leases: Leases | null
   readonly nowMs: () => number
   readonly log: (message: string, facts?: Readonly<Record<string, unknown>>) => void
 }
@@ -104,11 +109,13 @@ function begin(
   const listeners = new Set([first])
   const tell: StepListener = (event) => listeners.forEach((listener) => listener(event))
   const isRunning = (other: HandoffId): boolean => running.has(other)
-  const isWanted = (): boolean => listeners.size > 0
+  let lease: Lease | null = null
+  const isWanted = (): boolean => listeners.size > 0 && lease?.isLost() !== true
   const drive: Drive = { tenant, id, tell, isPatient, isWanted, isRunning, depth: 0, answered: new Map() }
   const work = (async () => {
     try {
-      await driveRow(parts, drive)
+      lease = await leaseFor(parts, drive)
+      if (parts.leases === null || lease !== null) await driveRow(parts, drive)
       rests.set(id, { untilMs: parts.nowMs() + REST_MS, failures: 0 })
     } catch (error) {
       const failures = rests.get(id)?.failures ?? 0
@@ -117,11 +124,27 @@ function begin(
       throw error
     } finally {
       running.delete(id)
+      // Not to be had: it ends by itself.
+      await lease?.release().catch(() => {})
     }
   })()
   const run = { listeners, work }
   running.set(id, run)
   return run
+}
+
+/** While another process drives the row, a person is told how far it is; the background leaves it to that one. Null: not to be had. */
+async function leaseFor(parts: DriverParts, drive: Drive): Promise<Lease | null> {
+  const { leases } = parts
+  let told = ""
+  for (;;) {
+    const lease = (await leases?.take(drive.tenant, drive.id)) ?? null
+    if (lease !== null || leases === null || !drive.isPatient || !drive.isWanted()) return lease
+    const { row } = await look(parts, drive)
+    if (row.state !== told) drive.tell({ type: "state", handoff: row.id, state: row.state })
+    told = row.state
+    await Bun.sleep(FOLLOW_MS)
+  }
 }
 
 function restedOf<T extends { readonly row: HandoffRow }>(unsettled: readonly T[], memory: Memory, nowMs: number): T[] {

@@ -19,6 +19,7 @@ import { driver } from "./driver.ts"
 import { mountHealth, type Health } from "./health.ts"
 import { hosts } from "./hosts.ts"
 import { gatewayIdentity, gatewaySigningKey } from "./identity.ts"
+import { handoffLeases } from "./lease.ts"
 import { keepLines } from "./keep-lines.ts"
 import { ownership } from "./ownership.ts"
 import { notFound } from "./refusals.ts"
@@ -26,12 +27,10 @@ import { mountBlobs } from "./routes/blobs.ts"
 import { hostRoutes } from "./routes/host.ts"
 import { userRoutes } from "./routes/user.ts"
 import { DEFAULT_RETENTION } from "./retention.ts"
-import { DEFAULT_RETENTION } from "./retention.ts"
 import type { Services } from "./services.ts"
 import type { GatewaySettings, Limits } from "./settings.ts"
 import { openGatewayDatabase } from "./store/open.ts"
 import { unsettledHandoffs } from "./store/records.ts"
-import { startSweeping } from "./sweeping.ts"
 import { startSweeping } from "./sweeping.ts"
 import { bearerOf } from "./tokens.ts"
 
@@ -109,7 +108,6 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
   const background = startBackground(services)
   const lines = keepLines(services)
   const sweeping = startSweeping(services.garbage)
-  const sweeping = startSweeping(services.garbage)
   return {
     user,
     open,
@@ -122,10 +120,8 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
       background.stop()
       lines.stop()
       sweeping.stop()
-      sweeping.stop()
       await listener.stop(true)
       await background.ended
-      await sweeping.ended
       await sweeping.ended
       await services.ssh.close()
       await services.db.destroy()
@@ -152,6 +148,8 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
   const known = hosts({ db, local, ssh, nowMs })
   const owned = ownership({ db, store, nowMs })
   const contents = checkpoints({ store, presigner, nowMs })
+  // Of a database in a file there is one process.
+  const leases = options.postgres === undefined ? null : handoffLeases(db, nowMs)
   return {
     db,
     store,
@@ -163,8 +161,7 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
     ssh,
     ownership: owned,
     checkpoints: contents,
-    driver: driver({ ownership: owned, hosts: known, checkpoints: contents, nowMs, log }),
-    garbage: { db, store, retention: options.retention ?? DEFAULT_RETENTION, nowMs, log },
+    driver: driver({ ownership: owned, hosts: known, checkpoints: contents, leases, nowMs, log }),
     garbage: { db, store, retention: options.retention ?? DEFAULT_RETENTION, nowMs, log },
     hostSocket,
     nowMs,
