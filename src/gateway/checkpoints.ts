@@ -26,8 +26,16 @@ export interface Checkpoints {
     offered: Omit<OfferedCheckpoint, "blobsVerified">,
     creator: HostIdentity,
   ): Promise<Inspected>
-  /** @throws {AppError} too_large */
-  plan(tenant: TenantId, request: z.infer<typeof blobPlanRequestSchema>): Promise<z.infer<typeof blobPlanAnswerSchema>>
+  /**
+   * What is to be sent of a checkpoint.
+   * @param head newest checkpoint of the workspace, as the database has it now
+   * @throws {AppError} too_large
+   */
+  plan(
+    tenant: TenantId,
+    request: z.infer<typeof blobPlanRequestSchema>,
+    head: CheckpointId | null,
+  ): Promise<z.infer<typeof blobPlanAnswerSchema>>
   /** Addresses of a checkpoint's manifest and of those blobs that it names. @throws {AppError} damaged_data, not_found */
   urls(
     tenant: TenantId,
@@ -68,7 +76,7 @@ export function checkpoints(given: CheckpointParts): Checkpoints {
         counts: countsOf(manifest, typeof parent === "string" ? "unreadable" : (parent?.manifest ?? null)),
       }
     },
-    plan: async (tenant, request) => await plan(parts, tenant, request),
+    plan: async (tenant, request, head) => await plan(parts, tenant, request, head),
     async urls(tenant, workspace, checkpoint, blobs) {
       const key = manifestKey(tenant, workspace, checkpoint)
       const expiresAtMs = nowMs() + URL_MS
@@ -96,13 +104,14 @@ async function plan(
   parts: Parts,
   tenant: TenantId,
   request: z.infer<typeof blobPlanRequestSchema>,
+  head: CheckpointId | null,
 ): Promise<z.infer<typeof blobPlanAnswerSchema>> {
   const { presigner, nowMs } = parts
   const { workspace, checkpoint, manifestSize, manifestSha256 } = request
   if (manifestSize > MANIFEST_MAX_BYTES) {
     throw new AppError("too_large", `a manifest of ${manifestSize} bytes is more than ${MANIFEST_MAX_BYTES}`)
   }
-  const stored = await storedFor(parts, tenant, request)
+  const stored = await storedFor(parts, tenant, request, head)
   const expiresAtMs = nowMs() + URL_MS
   const missing = request.blobs.flatMap(({ id, storedSize, storedSha256 }) => {
     const key = blobKey(tenant, workspace, id)
@@ -144,13 +153,20 @@ async function storedFor(
   { store, complete }: Parts,
   tenant: TenantId,
   { workspace, checkpoint, blobs }: z.infer<typeof blobPlanRequestSchema>,
+  head: CheckpointId | null,
 ): Promise<ReadonlyMap<string, number>> {
   const prefix = blobPrefix(tenant, workspace)
   const last = complete.get(prefix)
   // Once only; and whoever sends the same checkpoint again has heard that something of it is wrong.
   complete.delete(prefix)
-  const isFresh = last !== undefined && last.checkpoint !== checkpoint && performance.now() - last.atMs < COMPLETE_MS
-  if (isFresh && blobs.some(({ id }) => last.blobs.has(`${prefix}${id}`))) return last.blobs
+  // Another process may have taken in a later one, whose blobs this one doesn't know.
+  const isNewest = last !== undefined && last.checkpoint === head && head !== checkpoint
+  if (
+    isNewest &&
+    performance.now() - last.atMs < COMPLETE_MS &&
+    blobs.some(({ id }) => last.blobs.has(`${prefix}${id}`))
+  )
+    return last.blobs
   return await store.list(prefix)
 }
 

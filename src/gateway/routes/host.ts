@@ -149,7 +149,7 @@ function checkpointRoutes(services: Services): readonly Route<AskingHost>[] {
         const held = { tenant: who.tenant, workspace: request.workspace, checkpoint: request.checkpoint }
         const bytes = request.blobs.reduce((sum, { storedSize }) => sum + storedSize, request.manifestSize)
         await holdUpload(services.db, held, services.nowMs, bytes)
-        return await checkpoints.plan(who.tenant, request)
+        return await checkpoints.plan(who.tenant, request, workspace.headCheckpoint)
       },
     },
   ]
