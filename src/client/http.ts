@@ -141,9 +141,7 @@ export async function callStream<T>(fetcher: Fetcher, call: StreamCall<T>): Prom
     if (end.data.type === "error") throw appErrorOf(end.data.error)
     return parsedValue(call.answer, end.data.result, call.path)
   }
-  throw new AppError("unreachable", `the answer to ${call.path} was cut off: its outcome isn't known`, {
-    hint: "ask for the state; the work may have gone on",
-  })
+  throw cutOff(call.path)
 }
 
 /** {@link callStream} of a POST, in the order in which it is read. @throws {AppError} as callStream */
@@ -227,15 +225,39 @@ async function* linesOf(response: Response, call: StreamCall<unknown>): AsyncGen
   }
 }
 
+function cutOff(path: string, cause?: unknown): AppError {
+  return asCut(
+    new AppError("unreachable", `the answer to ${path} was cut off: its outcome isn't known`, {
+      hint: "ask for the state; the work may have gone on",
+      ...(cause === undefined ? {} : { cause }),
+    }),
+  )
+}
+
+function silent(path: string): AppError {
+  return asCut(new AppError("unreachable", `${path}: nothing was heard for ${STREAM_SILENCE_MS / 1000} s`))
+}
+
+/** Not a detail of the error: one that the other side tells of its own lines is none of ours. */
+const CUTS = new WeakSet<AppError>()
+
+/** Notes that the way to the other side was lost. */
+export function asCut(error: AppError): AppError {
+  CUTS.add(error)
+  return error
+}
+
+/** Whether the way to the other side was lost; the work there may have gone on. */
+export function wasCut(error: AppError): boolean {
+  return CUTS.has(error)
+}
+
 async function readPart(
   reader: Pick<ReadableStreamDefaultReader<Uint8Array>, "read">,
   call: StreamCall<unknown>,
 ): Promise<Uint8Array | null> {
   const stop = Promise.withResolvers<never>()
-  const timer = setTimeout(
-    () => stop.reject(new AppError("unreachable", `${call.path}: nothing was heard for ${STREAM_SILENCE_MS / 1000} s`)),
-    STREAM_SILENCE_MS,
-  )
+  const timer = setTimeout(() => stop.reject(silent(call.path)), STREAM_SILENCE_MS)
   // An in-process stream doesn't hear of the request's signal by itself. One listener a part, taken away with it.
   const { signal } = call
   const abort = (): void => {
@@ -249,9 +271,7 @@ async function readPart(
   } catch (error) {
     if (error instanceof AppError) throw error
     if (signal?.aborted === true) throw abortError(signal, call.path)
-    throw new AppError("unreachable", `the answer to ${call.path} was cut off: its outcome isn't known`, {
-      cause: error,
-    })
+    throw cutOff(call.path, error)
   } finally {
     clearTimeout(timer)
     signal?.removeEventListener("abort", abort)

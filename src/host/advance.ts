@@ -1,4 +1,5 @@
 /** Moves one hand-off on as far as it goes: this host's own leg here, the legs of callable hosts through the gateway. */
+import { wasCut } from "../client/http.ts"
 import type { StepListener } from "../lib/steps.ts"
 import { isSettled } from "../handoff/record.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
@@ -10,6 +11,9 @@ import { userGateway } from "./workspace.ts"
 
 /** Rounds without a change after which somebody else has to move: a host that is away. */
 const STILL_ROUNDS = 2
+/** How often the way to the gateway may be lost while it drives: another one behind the same address goes on with the record. */
+const CUTS = 20
+const CUT_PAUSE_MS = 500
 
 /**
  * Drives until the row is `live`, `done`, closed, or waits for a host that is away. Safe to call at any time, by any client.
@@ -25,22 +29,36 @@ export async function advance(
   const user = userGateway(daemon)
   let answer = await user.handoff(id)
   let row = answer.handoff
+  let cuts = 0
   for (let still = 0; still < STILL_ROUNDS;) {
     if (signal.aborted) throw new AppError("interrupted", `hand-off ${id} was interrupted in state ${row.state}`)
     const before = `${row.state} ${row.sourceFence} ${row.targetUndone}`
     if (isSettled(row)) return row
     const isMine = await runtime.take(row, answer.workspace, { steps, signal })
-    if (!isMine) {
-      await user.drive(id, steps, signal).catch((error: unknown) => {
-        // It is undone; a host that is away hears of it when it is back.
-        if (row.state !== "abandoned" || toAppError(error).code !== "unreachable") throw error
-      })
-    }
+    const isCut = !isMine && (await driveOn(row.state))
     answer = await user.handoff(id)
     row = answer.handoff
+    if (isCut) continue
     still = `${row.state} ${row.sourceFence} ${row.targetUndone}` === before ? still + 1 : 0
   }
   return row
+
+  /** Answers whether the way to the gateway was lost meanwhile. */
+  async function driveOn(state: HandoffRow["state"]): Promise<boolean> {
+    try {
+      await user.drive(id, steps, signal)
+    } catch (error) {
+      const failure = toAppError(error)
+      if (wasCut(failure) && cuts < CUTS && !signal.aborted) {
+        cuts += 1
+        await Bun.sleep(CUT_PAUSE_MS)
+        return true
+      }
+      // It is undone; a host that is away hears of it when it is back.
+      if (state !== "abandoned" || failure.code !== "unreachable") throw error
+    }
+    return false
+  }
 }
 
 /**

@@ -1,5 +1,6 @@
 /** Requests to a gateway over TCP, against real servers on loopback. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test"
+import { createServer } from "node:net"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -77,6 +78,29 @@ describe("a gateway that does not answer", () => {
     await Bun.sleep(700)
     serve(() => new Response("second"), Number(new URL(url).port))
     expect(await (await waiting).text()).toBe("second")
+  })
+
+  test("a step whose answer was lost is asked again; a prompt is not", async () => {
+    const seen: string[] = []
+    const cutting = createServer((socket) =>
+      socket.on("data", (data) => {
+        const [line = ""] = String(data).split("\r\n")
+        seen.push(line)
+        if (line.startsWith("GET") || seen.length > 2) socket.end("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+        else socket.destroy()
+      }),
+    )
+    await new Promise<void>((resolve) => cutting.listen(0, "127.0.0.1", resolve))
+    const address = cutting.address()
+    const fetcher = serverFetcher(`http://127.0.0.1:${typeof address === "object" ? address?.port : 0}`, AS_ADA)
+    await fetcher("/user/hello")
+    await fetcher("/host/handoffs/h_1/staged", { method: "POST", body: "{}" })
+    expect(seen.slice(1)).toEqual(Array(2).fill("POST /host/handoffs/h_1/staged HTTP/1.1"))
+    seen.length = 0
+    const prompt = await fetcher("/user/prompt", { method: "POST", body: "{}" }).catch((error: unknown) => error)
+    expect(prompt).toMatchObject({ code: "unreachable" })
+    expect(seen.length).toBe(1)
+    cutting.close()
   })
 
   test("a request that is given up says so", async () => {

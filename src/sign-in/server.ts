@@ -1,6 +1,7 @@
 /** Requests to a gateway that is a server: by TCP, with TLS or on this machine. */
-import { readText, type Fetcher, type FetchInit } from "../client/http.ts"
-import { AppError } from "../protocol/errors.ts"
+import { z } from "zod"
+import { asCut, parsedAnswer, readText, type Fetcher, type FetchInit } from "../client/http.ts"
+import { AppError, toAppError } from "../protocol/errors.ts"
 import { PROTOCOL_HEADER } from "../protocol/gateway-api.ts"
 import { WELL_KNOWN_PATH, wellKnownSchema, type WellKnown } from "../protocol/sign-in.ts"
 import { PROTOCOL_VERSION } from "../protocol/version.ts"
@@ -10,7 +11,7 @@ import { directly } from "./gateway-url.ts"
 
 /** After an answer within so long a time, a gateway that does not answer is waited for: it is being started again. */
 const LATELY_MS = 60_000
-const OUTAGE_MS = 20_000
+const OUTAGE_MS = 10_000
 const FIRST_PAUSE_MS = 200
 const MAX_PAUSE_MS = 2000
 const ASKED_MS = 15_000
@@ -24,9 +25,22 @@ export interface Bearers {
 }
 
 /**
- * A fetcher to a server. A connection that fails is tried again for 20 s when the server answered just now: what is asked of a gateway
- * may be asked twice (docs: hand-off steps are compare-and-swap). Redirects are never followed. A 401 is tried once more with another
- * token, when there is one.
+ * What may be asked twice when the answer to the first was lost: questions, and what names the step, the hand-off or the workspace that
+ * it is about (the specification's lost answers). A prompt, or a host that is added, may not.
+ */
+const MAY_REPEAT = /^\/(host|blobs)\/|^\/user\/(handoffs|workspaces|checkpoints|hosts\/register)\b/
+/** Nothing was sent. */
+const NOT_CONNECTED: ReadonlySet<unknown> = new Set([
+  "ECONNREFUSED",
+  "ENOTFOUND",
+  "EAI_AGAIN",
+  "ENETUNREACH",
+  "EHOSTUNREACH",
+])
+
+/**
+ * A fetcher to a server. A connection that fails is tried again for 10 s when the server answered just now. Redirects are never
+ * followed. A 401 is tried once more with another token, when there is one.
  */
 export function serverFetcher(url: string, bearers: Bearers): Fetcher {
   let answeredAtMs = 0
@@ -39,7 +53,7 @@ export function serverFetcher(url: string, bearers: Bearers): Fetcher {
         return response
       } catch (error) {
         if (init.signal?.aborted === true) throw aborted(init.signal, url)
-        if (Date.now() + pauseMs > endAtMs) throw noAnswer(url, error)
+        if (Date.now() + pauseMs > endAtMs || !mayTryAgain(path, init, error)) throw noAnswer(url, error)
         await Bun.sleep(pauseMs)
       }
     }
@@ -53,6 +67,11 @@ export function serverFetcher(url: string, bearers: Bearers): Fetcher {
     await response.body?.cancel()
     return await sent(path, init, other)
   }
+}
+
+function mayTryAgain(path: string, { method = "GET" }: FetchInit, error: unknown): boolean {
+  const code = error instanceof Error && "code" in error ? error.code : null
+  return method === "GET" || MAY_REPEAT.test(path) || NOT_CONNECTED.has(code)
 }
 
 export interface SignedIn {
@@ -76,13 +95,19 @@ export function userFetcher({ url, env, given }: SignedIn): Fetcher {
   return async (path, init) => {
     const response = await fetcher(path, init)
     if (response.status !== 401) return response
-    await response.body?.cancel()
+    const why = await reasonOf(response, path)
     throw given() === null
-      ? new AppError("not_signed_in", `${url} does not take what you signed in with any more`, { hint: "decamp login" })
-      : new AppError("not_signed_in", `${url} does not take the token in DECAMP_TOKEN`, {
+      ? new AppError("not_signed_in", `${url} does not take what you signed in with${why}`, { hint: "decamp login" })
+      : new AppError("not_signed_in", `${url} does not take the token in DECAMP_TOKEN${why}`, {
           hint: "it may have ended, or was revoked: decamp tokens list",
         })
   }
+}
+
+/** In the gateway's own words; what stands before a gateway may have others. */
+async function reasonOf(response: Response, path: string): Promise<string> {
+  const failure = await parsedAnswer(response, z.never(), path).catch((error: unknown) => toAppError(error))
+  return failure.code === "not_signed_in" ? `: ${failure.message}` : ""
 }
 
 async function sendOnce(url: string, path: string, init: FetchInit, token: string | null): Promise<Response> {
@@ -103,11 +128,12 @@ async function sendOnce(url: string, path: string, init: FetchInit, token: strin
 }
 
 function noAnswer(url: string, cause: unknown): AppError {
-  return new AppError("unreachable", `the gateway at ${url} does not answer`, {
-    cause,
-    hint: "nothing is lost by it; the same command goes on when it answers again. Another one: decamp gateway list",
-    details: { isCut: true },
-  })
+  return asCut(
+    new AppError("unreachable", `the gateway at ${url} does not answer`, {
+      cause,
+      hint: "nothing is lost by it; the same command goes on when it answers again. Another one: decamp gateway list",
+    }),
+  )
 }
 
 function aborted(signal: AbortSignal, url: string): AppError {
