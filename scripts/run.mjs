@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// demo | test | ssh | services | build | check | bench | torture | soak | large | versions: installs what is missing, then runs it with the pinned Bun. Plain Node >= 20.
+// demo | test | ssh | services | build | check | bench | torture | soak | large | load | versions: installs what is missing, then runs it with the pinned Bun. Plain Node >= 20.
 import { spawn, spawnSync } from "node:child_process"
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -40,6 +40,7 @@ const ACTIONS = {
   torture: async (args) => await script("test/model/torture.ts", args),
   soak: async (args) => await script("test/round-trip/soak.ts", args),
   large: async (args) => await script("test/large/large.ts", args),
+  load: async (args) => await script("test/bench/load.ts", args),
 }
 
 /** Starts a program with our terminal and answers its exit code; 128 + n after a signal, as a shell does. */
@@ -242,7 +243,7 @@ async function main() {
   if (["test", "agents", "ssh", "demo", "bench", "versions", "services"].includes(name)) {
     await install(join(ROOT, "test/agents"))
   }
-  if (["services", "check"].includes(name)) await install(join(ROOT, "test/services"))
+  if (["services", "check", "load"].includes(name)) await install(join(ROOT, "test/services"))
   return await action(args)
 }
 

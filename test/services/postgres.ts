@@ -12,6 +12,8 @@ export interface PostgresVersion {
 }
 
 export interface Postgres {
+  /** Of the process that all others are children of; another one after {@link restart}. */
+  readonly pid: number
   /** A new, empty database; answers its address. */
   database(): Promise<string>
   /** Runs statements of one, as its owner would with psql. */
@@ -40,8 +42,14 @@ export function postgresVersions(): PostgresVersion[] {
   return versions
 }
 
-/** Starts one with an empty cluster in a folder of its own. */
-export async function startPostgres({ root }: PostgresVersion): Promise<Postgres> {
+/**
+ * Starts one with an empty cluster in a folder of its own.
+ * @param options `isDurable`: commits wait for the disk, as they do where it counts; absent: they don't, which is quicker
+ */
+export async function startPostgres(
+  { root }: PostgresVersion,
+  { isDurable = false }: { readonly isDurable?: boolean } = {},
+): Promise<Postgres> {
   const folder = await mkdtemp(join(tmpdir(), "decamp-pg-"))
   await chmod(folder, 0o755)
   const programs = root === EMBEDDED ? await readableCopy(folder) : root
@@ -64,11 +72,12 @@ export async function startPostgres({ root }: PostgresVersion): Promise<Postgres
     if ((await child.exited) !== 0) throw new Error(`${program}: ${words}`)
   }
   await run("initdb", "-D", data, "-U", "decamp", "-A", "trust", "--no-sync", "--no-locale", "-E", "UTF8")
-  const options = `-p ${port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off -c max_connections=60`
+  const options = `-p ${port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' ${isDurable ? "" : "-c fsync=off"} -c max_connections=60`
   const start = async (): Promise<void> =>
     await run("pg_ctl", "-D", data, "-w", "-t", "60", "-o", options, "-l", join(folder, "log"), "start")
   const stop = async (): Promise<void> => await run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
   await start()
+  const pid = Number((await readFile(join(data, "postmaster.pid"), "utf8")).split("\n")[0])
   const address = (name: string): string => `postgres://decamp:not-a-secret@127.0.0.1:${port}/${name}`
   const statements = async (url: string, sql: string): Promise<unknown[]> => {
     const { Client } = await import("pg")
@@ -81,6 +90,7 @@ export async function startPostgres({ root }: PostgresVersion): Promise<Postgres
     }
   }
   return {
+    pid,
     async database() {
       const name = `d_${crypto.randomUUID().replaceAll("-", "")}`
       await statements(address("postgres"), `create database ${name}`)
