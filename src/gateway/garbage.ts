@@ -54,7 +54,8 @@ export async function sweepWorkspace(
   const isFree = isDryRun ? !(await hasUploads(parts.db, place, parts.nowMs())) : await begin(parts, place)
   if (!isFree) return { ...nothing, problem: "a checkpoint is on its way, or another process is at it" }
   try {
-    const found = await look(parts, tenant, row)
+    // Read again: until the sweep began, the workspace had other writers.
+    const found = await look(parts, tenant, await rowOf(parts.db, tenant, workspace))
     if (!isDryRun) await remove(parts, place, found)
     const { checkpoints, blobs } = found
     const bytes = [...blobs.values(), ...checkpoints.values()].reduce((sum, size) => sum + size, 0)
