@@ -2,6 +2,7 @@
  * Which process of a gateway drives a hand-off. It saves work, nothing more: every word may be said twice, and every change is
  * judged by the record (ownership.ts), so that clocks that differ, or a process that stood still, harm nobody.
  */
+import { hostname } from "node:os"
 import type { HandoffId, TenantId } from "../protocol/ids.ts"
 import type { GatewayDatabase } from "./store/schema.ts"
 
@@ -22,7 +23,8 @@ export interface Leases {
 
 /** @param nowMs of this process; written and compared as it is */
 export function handoffLeases(db: GatewayDatabase, nowMs: () => number): Leases {
-  const holder = crypto.randomUUID()
+  // For people who look into the table, too.
+  const holder = `${hostname()} ${process.pid} ${crypto.randomUUID()}`
   return {
     async take(tenant, id) {
       if (!(await hold(db, { tenant, id, holder, nowMs: nowMs() }))) return null

@@ -1,7 +1,8 @@
 /**
  * `npm run demo`: the main job on real input, on loopback, in a temporary folder. A dirty repository, two sessions that the real opencode
  * made and one each of Claude Code and Codex move to a second host, the agents go on there, and everything comes back. Every check compares with facts taken
- * before the move, never with decamp's own report. Ends non-zero when a check fails. With `--ssh` the second host is reached by a real sshd.
+ * before the move, never with decamp's own report. Ends non-zero when a check fails. With `--ssh` the second host is reached by a real sshd; with
+ * `--team` the gateway is a server: two processes on a real Postgres and a real S3.
  */
 import { mkdir } from "node:fs/promises"
 import { join } from "node:path"
@@ -18,6 +19,7 @@ import {
 } from "../support/opencode-home.ts"
 import { makeDirtyRepository, makeWorld, type CliResult, type Machine } from "../support/world.ts"
 import { localBox, sshBox } from "./box.ts"
+import { demoTeam } from "./team.ts"
 import { newChecks, type Checks } from "./check.ts"
 import { checkRefusedAtHome, goOnWithOthers, makeOtherAgents, makeOtherSessions } from "./other-agents.ts"
 
@@ -175,10 +177,11 @@ async function main(): Promise<number> {
   // Ends last: until then daemons of the world hold lines to it.
   await using ssh = process.argv.includes("--ssh") ? await sshBox(bin) : null
   await using world = await makeWorld(bin)
+  await using team = process.argv.includes("--team") ? await demoTeam(world) : null
   const box = ssh ?? localBox(join(world.root, "box"))
   await using model = startFakeModel()
   const laptopHome = await makeOpencodeHome(join(world.root, "laptop"), model.baseUrl)
-  const laptop = await world.machine("laptop", pathFirst(box.bin, laptopHome.env))
+  const laptop = await world.machine("laptop", { ...pathFirst(box.bin, laptopHome.env), ...team?.env })
 
   say("A repository with commits, a staged edit, an unstaged edit, an untracked file and an exec-bit change")
   const shop = join(laptop.home, "src/shop")
@@ -194,6 +197,10 @@ async function main(): Promise<number> {
   for (const [id, messages] of Object.entries(facts.messages))
     console.log(`  ${facts.titles[id]}: ${messages.length} messages`)
 
+  if (team !== null) {
+    say("A team's gateway: two processes on one Postgres and one S3, behind one address")
+    for (const args of team.commands) show(await laptop.plain(args), checks, args.slice(0, 2).join(" "))
+  }
   say(box.words)
   const there = box.directory
   const { boxHome, othersThere } = await box.join(
