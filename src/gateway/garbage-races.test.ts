@@ -10,7 +10,7 @@ import { toAppError } from "../protocol/errors.ts"
 import type { BlobRef } from "../protocol/blob.ts"
 import { blobIdSchema, newHostId, newIncarnation, newWorkspaceId, tenantIdSchema } from "../protocol/ids.ts"
 import type { Manifest } from "../protocol/manifest.ts"
-import type { BlobStore, Presigner } from "../storage/blob-store.ts"
+import type { BlobStore, Presigner, Unfinished } from "../storage/blob-store.ts"
 import { blobKey, manifestKey } from "../storage/keys.ts"
 import { checkpoints } from "./checkpoints.ts"
 import { sweepWorkspace } from "./garbage.ts"
@@ -54,7 +54,7 @@ function schedule(seed: number) {
 }
 
 /** The store of one actor: each request waits for its turn before it is carried out. */
-function gatedStore(objects: Map<string, string>, gate: Gate): BlobStore {
+function gatedStore(objects: Map<string, string>, gate: Gate): BlobStore & Unfinished {
   return {
     async put(key, content, sizeBytes) {
       await gate()
@@ -75,6 +75,10 @@ function gatedStore(objects: Map<string, string>, gate: Gate): BlobStore {
     async list(prefix) {
       await gate()
       return new Map([...objects].filter(([key]) => key.startsWith(prefix)).map(([key, text]) => [key, text.length]))
+    },
+    async dropUnfinished() {
+      await gate()
+      return 0
     },
     async delete(key) {
       await gate()

@@ -15,7 +15,7 @@ import {
   type WorkspaceId,
 } from "../protocol/ids.ts"
 import { manifestSchema } from "../protocol/manifest.ts"
-import type { BlobStore } from "../storage/blob-store.ts"
+import type { BlobStore, Unfinished } from "../storage/blob-store.ts"
 import { blobKey, blobPrefix, manifestKey } from "../storage/keys.ts"
 import type { Log } from "./app.ts"
 import { ownerObjectSchema } from "./ownership.ts"
@@ -27,7 +27,7 @@ import { lockUnswept, SKEW_MS } from "./uploads.ts"
 
 export interface GarbageParts {
   readonly db: GatewayDatabase
-  readonly store: BlobStore
+  readonly store: BlobStore & Unfinished
   /** Of workspaces that say nothing themselves. */
   readonly retention: Retention
   readonly nowMs: () => number
@@ -248,8 +248,11 @@ async function newestOwner(
   return found === null ? null : ownerObjectSchema.parse(JSON.parse(await found.content.text())).checkpoint
 }
 
+/** What came of an upload that broke off so long ago is not waited for any more. */
+const UNFINISHED_MS = 24 * 3_600_000
+
 async function remove(parts: GarbageParts, place: Place, { checkpoints, blobs }: Found): Promise<void> {
-  const { store, db } = parts
+  const { store, db, nowMs } = parts
   const { tenant, workspace } = place
   const lease = leaseOf(parts, place)
   const ids = [...checkpoints.keys()]
@@ -268,6 +271,8 @@ async function remove(parts: GarbageParts, place: Place, { checkpoints, blobs }:
       await store.delete(key)
     })
   }
+  await lease()
+  await store.dropUnfinished(`${tenant}/${workspace}/`, nowMs() - UNFINISHED_MS)
 }
 
 /** Renewed in time, or nothing else is removed. */

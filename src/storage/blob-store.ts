@@ -53,7 +53,7 @@ export interface Resumable {
 }
 
 /** The store in a directory: its contents are files, and the gateway itself serves them. */
-export interface DirectoryStore extends BlobStore, Resumable {
+export interface DirectoryStore extends BlobStore, Resumable, Unfinished {
   get(key: string, range?: ByteRange): Promise<(StoredObject & { readonly content: Blob }) | null>
 }
 
@@ -79,9 +79,18 @@ export interface Presigner {
   uploads(grants: readonly UploadGrant[]): Promise<readonly UploadPlan[]>
 }
 
+/** Of stores that keep what came of uploads that broke off. */
+export interface Unfinished {
+  /**
+   * Removes what uploads have left that began before a time and haven't ended. Answers how many.
+   * @param prefix `<tenant>/` or `<tenant>/<workspace>/`
+   */
+  dropUnfinished(prefix: string, beganBeforeMs: number): Promise<number>
+}
+
 /** A store, who signs for it, and where its addresses lead. */
 export interface OpenStore {
-  readonly store: BlobStore
+  readonly store: BlobStore & Unfinished
   readonly presigner: Presigner
   /** What every address begins with; null: addresses are paths of the gateway itself. */
   readonly storeUrl: string | null

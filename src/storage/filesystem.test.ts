@@ -2,7 +2,7 @@ import { afterAll, expect, test } from "bun:test"
 import { mkdtemp, readdir, rm, stat, utimes, writeFile } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { newWorkspaceId, tenantIdSchema } from "../protocol/ids.ts"
+import { newWorkspaceId, tenantIdSchema, type WorkspaceId } from "../protocol/ids.ts"
 import { blobStoreContract } from "./blob-store.contract.ts"
 import { openFilesystemStore } from "./filesystem.ts"
 import { ownerKey } from "./keys.ts"
@@ -31,6 +31,26 @@ test("an upload that nobody went on with for a week goes at the next opening", a
   const old = new Date(Date.now() - 8 * 24 * 3_600_000)
   await utimes(join(folder, ".incoming", name), old, old)
   expect(await (await openFilesystemStore(folder)).keptBytes(key, 8)).toBe(0)
+})
+
+test("what uploads that broke off have left goes by tenant, workspace and age", async () => {
+  const store = await openFilesystemStore(join(root, "unfinished"))
+  const [one, other] = [newWorkspaceId(), newWorkspaceId()]
+  const half = (tenant: string, workspace: WorkspaceId): Promise<unknown> => {
+    const broken = (async function* () {
+      yield new TextEncoder().encode("half")
+      throw new Error("the line was cut")
+    })()
+    return store.put(ownerKey(tenantIdSchema.parse(tenant), workspace, 1, 1), broken, 8).catch(() => null)
+  }
+  await half("anna", one)
+  await half("anna", other)
+  await half("anna-b", one)
+  expect(await store.dropUnfinished(`anna/${one}/`, Date.now() - 60_000)).toBe(0)
+  expect(await store.dropUnfinished(`anna/${one}/`, Date.now() + 1000)).toBe(1)
+  expect(await store.dropUnfinished("anna/", Date.now() + 1000)).toBe(1)
+  expect(await store.keptBytes(ownerKey(tenantIdSchema.parse("anna-b"), one, 1, 1), 8)).toBe(4)
+  await expect(store.dropUnfinished("", Date.now())).rejects.toMatchObject({ code: "invalid_request" })
 })
 
 test("folders are private and left-overs of interrupted uploads go at the next opening", async () => {

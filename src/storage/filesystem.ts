@@ -5,7 +5,7 @@ import { fileSize, isMissing, privateFolder, syncFolder } from "../lib/files.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { DirectoryStore } from "./blob-store.ts"
 import { openIncoming } from "./incoming.ts"
-import { checkedKey, checkedPrefix } from "./keys.ts"
+import { checkedKey, checkedOwnerPrefix, checkedPrefix } from "./keys.ts"
 
 /** Uploads that have not ended; no key can name it. */
 const INCOMING = ".incoming"
@@ -58,6 +58,7 @@ export async function openFilesystemStore(root: string): Promise<DirectoryStore>
       )
       return new Map(sizes.filter((entry): entry is [string, number] => entry[1] !== null))
     },
+    dropUnfinished: async (prefix, beganBeforeMs) => await incoming.drop(checkedOwnerPrefix(prefix), beganBeforeMs),
     async delete(key) {
       await rm(pathOf(key), { force: true })
     },

@@ -18,6 +18,8 @@ export interface Upload {
 
 export interface Incoming {
   keptBytes(key: string, sizeBytes: number): Promise<number>
+  /** Removes what is kept of keys below a prefix and was begun before a time, unless it is being written. Answers how many. */
+  drop(prefix: string, beganBeforeMs: number): Promise<number>
   /**
    * Writes the content to its end and syncs it; `use` gets the finished file, which goes afterwards. What came is kept when the
    * content breaks off, and thrown away when it is not what was announced.
@@ -44,15 +46,28 @@ export async function openIncoming(folder: string): Promise<Incoming> {
   const writers = new Map<string, Writer>()
   const pathOf = (key: string, sizeBytes: number): string => {
     const digest = new Bun.CryptoHasher("sha256").update(`${sizeBytes} ${key}`).digest("hex")
-    return join(folder, `${digest}.part`)
+    return join(folder, `${ownerOf(key)}${digest}.part`)
   }
   return {
     keptBytes: async (key, sizeBytes) => (await fileSize(pathOf(key, sizeBytes))) ?? 0,
+    async drop(prefix, beganBeforeMs) {
+      const start = prefix.replaceAll("/", SEPARATOR)
+      let dropped = 0
+      for (const name of await readdir(folder)) {
+        const path = join(folder, name)
+        if (!name.startsWith(start) || writers.has(path)) continue
+        const facts = await stat(path).catch(() => null)
+        if (facts === null || facts.birthtimeMs >= beganBeforeMs) continue
+        await rm(path, { force: true })
+        dropped += 1
+      }
+      return dropped
+    },
     async write(upload, use) {
       const shared = pathOf(upload.key, upload.sizeBytes)
       if (upload.offset > 0) await takeOver(writers.get(shared))
       // Two that begin at once are each on their own.
-      const path = writers.has(shared) ? join(folder, `${crypto.randomUUID()}.part`) : shared
+      const path = writers.has(shared) ? join(folder, `${ownerOf(upload.key)}${crypto.randomUUID()}.part`) : shared
       const stop: Stop = { isAsked: false, wake: () => {} }
       const work = writeAll(path, upload, stop)
       const writer: Writer = { stop, ended: work.catch(() => {}) }
@@ -70,6 +85,14 @@ export async function openIncoming(folder: string): Promise<Incoming> {
       }
     },
   }
+}
+
+/** No tenant and no workspace has it in its name. */
+const SEPARATOR = "."
+
+/** Tenant and workspace of a key, in front of the names of its files. */
+function ownerOf(key: string): string {
+  return key.split("/").slice(0, 2).concat("").join(SEPARATOR)
 }
 
 /** Whether nothing of what was kept can be gone on with. */
@@ -158,6 +181,7 @@ async function removeAbandoned(folder: string): Promise<void> {
     const path = join(folder, name)
     const facts = await stat(path).catch(() => null)
     const isOld = facts !== null && Date.now() - facts.mtimeMs > ABANDONED_MS
-    if (isOld || !/^[0-9a-f]{64}\.part$/.test(name)) await rm(path, { recursive: true, force: true })
+    if (isOld || !/^([a-z0-9_-]+\.ws_[0-9a-f]{24}\.)?[0-9a-f]{64}\.part$/.test(name))
+      await rm(path, { recursive: true, force: true })
   }
 }

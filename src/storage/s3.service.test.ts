@@ -212,4 +212,21 @@ describe.skipIf(server === null)("an object of 16 MiB and more", () => {
       large.subarray(8 * MIB - 5, 8 * MIB + 5),
     )
   }, 60_000)
+
+  test("that was begun and never ended goes by tenant, workspace and age", async () => {
+    const { store, presigner } = await opened()
+    const [one, other] = [newWorkspaceId(), newWorkspaceId()]
+    const keys = [newKey(one), newKey(other), newKey(one).replace("local/", "local-b/")]
+    const begun = await Promise.all(keys.map(async (key) => inParts(await planned(presigner, key, large))))
+    const isLeft = async (at: number): Promise<boolean> => {
+      const [part] = begun[at]?.parts ?? []
+      return (await put(part?.url ?? "", large.subarray(part?.start, part?.end))).ok
+    }
+    expect(await store.dropUnfinished(`local/${one}/`, Date.now() - 60_000)).toBe(0)
+    expect(await isLeft(0)).toBe(true)
+    expect(await store.dropUnfinished(`local/${one}/`, Date.now() + 60_000)).toBe(1)
+    expect([await isLeft(0), await isLeft(1), await isLeft(2)]).toEqual([false, true, true])
+    expect(await store.dropUnfinished("local/", Date.now() + 60_000)).toBeGreaterThan(0)
+    expect([await isLeft(1), await isLeft(2)]).toEqual([false, true])
+  }, 60_000)
 })

@@ -1,8 +1,8 @@
 /** The blob store on an S3 server. Contents of checkpoints go there directly (s3-presigner.ts); what passes here is small. */
 import { z } from "zod"
 import { AppError } from "../protocol/errors.ts"
-import type { BlobStore, ByteRange, StoredObject } from "./blob-store.ts"
-import { checkedKey, checkedPrefix } from "./keys.ts"
+import type { BlobStore, ByteRange, StoredObject, Unfinished } from "./blob-store.ts"
+import { checkedKey, checkedOwnerPrefix, checkedPrefix } from "./keys.ts"
 import { s3Document, s3Error, type S3Client } from "./s3-client.ts"
 
 const listingSchema = z.object({
@@ -13,7 +13,7 @@ const listingSchema = z.object({
   }),
 })
 
-export function s3Store(client: S3Client): BlobStore {
+export function s3Store(client: S3Client): BlobStore & Unfinished {
   const open = async (key: string, range?: ByteRange): Promise<StoredObject | null> => {
     const asked = range === undefined ? {} : { range: `bytes=${range.start}-${range.end - 1}` }
     const answer = await client.send({ method: "GET", key: checkedKey(key), headers: asked, expected: [404, 416] })
@@ -47,8 +47,15 @@ export function s3Store(client: S3Client): BlobStore {
     },
     get: open,
     list: async (prefix) => await list(client, checkedPrefix(prefix)),
+    dropUnfinished: async (prefix, beganBeforeMs) =>
+      await dropUnfinished(client, checkedOwnerPrefix(prefix), beganBeforeMs),
     async delete(key) {
-      const answer = await client.send({ method: "DELETE", key: checkedKey(key), expected: [404], timeoutMs: DELETE_MS })
+      const answer = await client.send({
+        method: "DELETE",
+        key: checkedKey(key),
+        expected: [404],
+        timeoutMs: DELETE_MS,
+      })
       if (answer.status === 404) await nothing(answer, `DELETE ${key}`)
       else await answer.body?.cancel()
     },
@@ -137,4 +144,37 @@ async function list(client: S3Client, prefix: string): Promise<Map<string, numbe
     token = IsTruncated === "true" ? NextContinuationToken : undefined
   } while (token !== undefined)
   return found
+}
+
+const uploadsSchema = z.object({
+  ListMultipartUploadsResult: z.object({
+    Upload: z.array(z.object({ Key: z.string(), UploadId: z.string(), Initiated: z.string() })).default([]),
+    IsTruncated: z.string().optional(),
+    NextKeyMarker: z.string().optional(),
+    NextUploadIdMarker: z.string().optional(),
+  }),
+})
+
+/** Uploads in parts are no objects: no listing shows them, and they are paid for until they are given up. */
+async function dropUnfinished(client: S3Client, prefix: string, beganBeforeMs: number): Promise<number> {
+  let dropped = 0
+  let marker: Record<string, string> | null = {}
+  while (marker !== null) {
+    const answer = await client.send({ method: "GET", key: "", query: { uploads: "", prefix, ...marker } })
+    const parsed = uploadsSchema.safeParse(s3Document(await answer.text()))
+    if (!parsed.success) throw new AppError("internal", "S3 answered a list of uploads that can't be read")
+    const found = parsed.data.ListMultipartUploadsResult
+    for (const { Key: key, UploadId: uploadId } of found.Upload.filter((each) => beganBefore(each, beganBeforeMs))) {
+      const request = { method: "DELETE", key: checkedKey(key), query: { uploadId }, expected: [404] } as const
+      await (await client.send(request)).body?.cancel()
+      dropped += 1
+    }
+    const { IsTruncated, NextKeyMarker = "", NextUploadIdMarker = "" } = found
+    marker = IsTruncated === "true" ? { "key-marker": NextKeyMarker, "upload-id-marker": NextUploadIdMarker } : null
+  }
+  return dropped
+}
+
+function beganBefore({ Initiated }: { readonly Initiated: string }, ms: number): boolean {
+  return Date.parse(Initiated) < ms
 }
