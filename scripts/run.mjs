@@ -243,7 +243,8 @@ async function main() {
   if (["test", "agents", "ssh", "demo", "bench", "versions", "services"].includes(name)) {
     await install(join(ROOT, "test/agents"))
   }
-  if (["services", "check", "load"].includes(name)) await install(join(ROOT, "test/services"))
+  if (["services", "check", "load"].includes(name) || args.includes("--team"))
+    await install(join(ROOT, "test/services"))
   return await action(args)
 }
 

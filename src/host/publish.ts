@@ -15,8 +15,14 @@ import type { Place } from "./store/host-store.ts"
 import { liftHere } from "./stopping.ts"
 import { settle, userGateway } from "./workspace.ts"
 
-export const UNENCRYPTED =
-  "contents rest unencrypted in the store for now (a folder that only you may read, on the gateway's machine); see docs/limits.md"
+/** What the first push of a directory says of where its contents rest. */
+export function unencrypted({ home }: Pick<Daemon, "home">): string {
+  const isServer = home !== null && /^https?:/.test(home.gateway)
+  const place = isServer
+    ? `of ${home.name}, whose operator may read them`
+    : "(a folder that only you may read, on the gateway's machine)"
+  return `contents rest unencrypted in the store for now ${place}; see docs/limits.md`
+}
 
 /** Notes what a capture found, for the answer. */
 export function tallyTaken(tally: Tally, taken: Taken): void {
@@ -56,7 +62,7 @@ export async function register(
   daemon.store.saveJournal(newOwnerJournal(place.workspace, view.workspace.epoch, view.workspace.generation))
   await settle(daemon, repository, named)
   await leaveFormer(daemon, named, tally)
-  tally.notices.push(UNENCRYPTED)
+  tally.notices.push(unencrypted(daemon))
   return { place: named, view }
 }
 

@@ -13,7 +13,7 @@ import { advance } from "./advance.ts"
 import { takeCheckpoint } from "./checkpointing.ts"
 import type { Daemon } from "./daemon.ts"
 import { moveOutput, type Tally } from "./move-output.ts"
-import { pushLiveCheckpoint, register, takeRequest, tallyTaken, UNENCRYPTED } from "./publish.ts"
+import { pushLiveCheckpoint, register, takeRequest, tallyTaken, unencrypted } from "./publish.ts"
 import { pushAway } from "./push-away.ts"
 import { hear, type Runtime } from "./runtime.ts"
 import type { Place } from "./store/host-store.ts"
@@ -165,7 +165,7 @@ async function plan(
 ): Promise<MoveOutput> {
   const taken = await takeCheckpoint(daemon, takeRequest(repository, place, view, "live", request, true), tally.steps)
   tallyTaken(tally, taken)
-  if (view === null) tally.notices.push(UNENCRYPTED)
+  if (view === null) tally.notices.push(unencrypted(daemon))
   const shown = view ?? viewOfNew(daemon, place)
   return {
     ...moveOutput({ result: "planned", view: shown, directory: repository.topLevel }, tally),
