@@ -75,7 +75,9 @@ export function newApp(log: Log): Hono {
 export function errorResponse(failure: AppError): Response {
   const shown =
     failure.code === "internal" ? new AppError("internal", "the gateway failed", { hint: "its log says why" }) : failure
-  return Response.json({ error: errorBody(shown) }, { status: httpStatusOf(shown.code) })
+  const after = shown.details?.["retryAfterS"]
+  const headers: Record<string, string> = typeof after === "number" ? { "retry-after": String(after) } : {}
+  return Response.json({ error: errorBody(shown) }, { status: httpStatusOf(shown.code), headers })
 }
 
 function logFailure(log: Log, context: Context, failure: AppError): void {

@@ -47,6 +47,7 @@ export async function openHandoff(
     const { handoff, workspace } = foreseen.answer
     return { handoff, workspace, notices: [], sourcePreflight: null, targetPreflight: null }
   }
+  await services.limits.open(tenant)
   await tellUndone(services, tenant, request.workspace)
   const { preflight } = request
   const first = await preflightOf(services, source, { ...preflight, arriving: null }, signal)

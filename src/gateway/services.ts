@@ -8,6 +8,7 @@ import type { Checkpoints } from "./checkpoints.ts"
 import type { GarbageParts } from "./garbage.ts"
 import type { Driver } from "./driver.ts"
 import type { Hosts } from "./hosts.ts"
+import type { LimitKeeper } from "./limits.ts"
 import type { Ownership } from "./ownership.ts"
 import type { GatewayDatabase } from "./store/schema.ts"
 
@@ -28,6 +29,7 @@ export interface Services {
   readonly checkpoints: Checkpoints
   readonly driver: Driver
   readonly garbage: GarbageParts
+  readonly limits: LimitKeeper
   readonly hostSocket: string
   readonly nowMs: () => number
   readonly log: Log

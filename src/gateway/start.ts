@@ -18,6 +18,7 @@ import { checkpoints } from "./checkpoints.ts"
 import { driver } from "./driver.ts"
 import { mountHealth, type Health } from "./health.ts"
 import { hosts } from "./hosts.ts"
+import { limitKeeper, NO_LIMITS } from "./limits.ts"
 import { gatewayIdentity, gatewaySigningKey } from "./identity.ts"
 import { handoffLeases } from "./lease.ts"
 import { keepLines } from "./keep-lines.ts"
@@ -162,6 +163,7 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
     ownership: owned,
     checkpoints: contents,
     driver: driver({ ownership: owned, hosts: known, checkpoints: contents, leases, nowMs, log }),
+    limits: options.limits === undefined ? NO_LIMITS : limitKeeper({ limits: options.limits, db, store, nowMs }),
     garbage: { db, store, retention: options.retention ?? DEFAULT_RETENTION, nowMs, log },
     hostSocket,
     nowMs,
@@ -185,7 +187,11 @@ function openApp(services: Services): { readonly app: Hono; readonly health: Hea
   if (shown !== null) {
     const said = { version: DECAMP_VERSION, protocol: PROTOCOL_VERSION, signIn: shown, storeUrl } satisfies WellKnown
     app.get(WELL_KNOWN_PATH, (context) => context.json(said))
-    const identify = async (context: Context): Promise<User> => await who.identify(context.req.header("authorization"))
+    const identify = async (context: Context): Promise<User> => {
+      const user = await who.identify(context.req.header("authorization"))
+      services.limits.request(user.tenant)
+      return user
+    }
     mount(app, "/user", userRoutes(services), identify, services.log)
   }
   mountForHosts(app, services)
@@ -203,6 +209,7 @@ function mountForHosts(app: Hono, services: Services): void {
     const token = bearerOf(context.req.header("authorization"))
     const host = token === null ? null : await services.hosts.authenticate(token)
     if (host === null) throw new AppError("wrong_token", "this needs the token of a host")
+    services.limits.request(host.tenant)
     return host
   }
   mount(app, "/host", hostRoutes(services), identify, services.log)

@@ -66,6 +66,8 @@ const TABLE = {
   wrong_token: [401, 7, false],
   not_signed_in: [401, 7, false],
   expired: [403, 7, true],
+  rate_limited: [429, 7, true],
+  quota_exceeded: [403, 7, false],
   // 130
   interrupted: [499, 130, false],
 } as const satisfies Record<string, Row>

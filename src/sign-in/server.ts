@@ -15,6 +15,9 @@ const OUTAGE_MS = 10_000
 const FIRST_PAUSE_MS = 200
 const MAX_PAUSE_MS = 2000
 const ASKED_MS = 15_000
+/** A wait that is told and is longer is said to the person. */
+const PATIENCE_S = 10
+const PATIENT_TRIES = 5
 const WELL_KNOWN_MAX_BYTES = 64 * 1024
 
 export interface Bearers {
@@ -58,14 +61,24 @@ export function serverFetcher(url: string, bearers: Bearers): Fetcher {
       }
     }
   }
+  /** Who asked too often is told when to come again. */
+  const patient = async (path: string, init: FetchInit, token: string | null): Promise<Response> => {
+    for (let tries = 1; ; tries += 1) {
+      const response = await sent(path, init, token)
+      const afterS = Number(response.headers.get("retry-after") ?? Number.NaN)
+      if (response.status !== 429 || !(afterS <= PATIENCE_S) || tries >= PATIENT_TRIES) return response
+      await response.body?.cancel()
+      await Bun.sleep(afterS * 1000)
+    }
+  }
   return async (path, init = {}) => {
     const token = await bearers.token()
-    const response = await sent(path, init, token)
+    const response = await patient(path, init, token)
     if (response.status !== 401) return response
     const other = await bearers.instead(token)
     if (other === null) return response
     await response.body?.cancel()
-    return await sent(path, init, other)
+    return await patient(path, init, other)
   }
 }
 

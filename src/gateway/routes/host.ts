@@ -1,4 +1,5 @@
 /** `/host/*`: what a host may ask with its token. What isn't its affair is answered as an unknown id. */
+import type { z } from "zod"
 import { isSettled, visibleRow, visibleWorkspace } from "../../handoff/record.ts"
 import type { HostIdentity, OfferedCheckpoint } from "../../handoff/request.ts"
 import {
@@ -10,6 +11,7 @@ import {
   hostReportRequestSchema,
   lineageRequestSchema,
   plainStepRequestSchema,
+  type blobPlanAnswerSchema,
   type HandoffAnswer,
   type HostWork,
 } from "../../protocol/gateway-api.ts"
@@ -25,6 +27,7 @@ import { AppError } from "../../protocol/errors.ts"
 import { idOf, type Asked, type AskingHost, type Route } from "../app.ts"
 import type { Inspected } from "../checkpoints.ts"
 import { isAncestor } from "../history.ts"
+import type { Added } from "../limits.ts"
 import { notFound } from "../refusals.ts"
 import type { Services } from "../services.ts"
 import {
@@ -149,10 +152,24 @@ function checkpointRoutes(services: Services): readonly Route<AskingHost>[] {
         const held = { tenant: who.tenant, workspace: request.workspace, checkpoint: request.checkpoint }
         const bytes = request.blobs.reduce((sum, { storedSize }) => sum + storedSize, request.manifestSize)
         await holdUpload(services.db, held, services.nowMs, bytes)
-        return await checkpoints.plan(who.tenant, request, workspace.headCheckpoint)
+        const plan = await checkpoints.plan(who.tenant, request, workspace.headCheckpoint)
+        await services.limits.store(who.tenant, request.checkpoint, addedBy(request, plan))
+        return plan
       },
     },
   ]
+}
+
+/** What a plan will bring into the store. */
+function addedBy(
+  { blobs, manifestSize }: z.infer<typeof blobPlanRequestSchema>,
+  { missing }: z.infer<typeof blobPlanAnswerSchema>,
+): Added {
+  const sizes = new Map(blobs.map(({ id, storedSize }) => [id, storedSize]))
+  return {
+    bytes: missing.reduce((sum, { id }) => sum + (sizes.get(id) ?? 0), manifestSize),
+    objects: missing.length + 1,
+  }
 }
 
 function stepRoutes(services: Services): readonly Route<AskingHost>[] {
