@@ -64,6 +64,8 @@ export function checkpoints(given: CheckpointParts): Checkpoints {
   const { presigner, nowMs } = parts
   return {
     async inspect(tenant, workspace, offered, creator) {
+      // Never from memory: it may have been swept since.
+      parts.memory.delete(manifestKey(tenant, workspace, offered.id))
       const read = await readManifest(parts, tenant, workspace, offered.id)
       if (typeof read === "string") return { problem: read, counts: null }
       const { manifest } = read

@@ -16,7 +16,7 @@ import {
 } from "../../test/support/gateway.ts"
 import { postStream } from "../client/http.ts"
 import { gcAnswerSchema, type Swept } from "../protocol/garbage.ts"
-import type { CheckpointId, WorkspaceId } from "../protocol/ids.ts"
+import { newCheckpointId, type CheckpointId, type WorkspaceId } from "../protocol/ids.ts"
 import type { Manifest } from "../protocol/manifest.ts"
 import { openFilesystemStore } from "../storage/filesystem.ts"
 import { openGatewayDatabase } from "./store/open.ts"
@@ -121,13 +121,16 @@ test("a checkpoint on its way holds the sweep off; one that was given up goes wh
   const anna = await laptop(gateway)
   const workspace = await workspaceOf(gateway, anna)
   const { manifest } = await upload(anna, workspace, "never committed")
+  const { checkpoint } = manifest
+  // Refused, but read: it is not to be believed later from memory.
+  const wrong = { ...step(anna, workspace), checkpoint, parent: newCheckpointId(), kind: "live" } as const
+  await expect(anna.api.commit(wrong)).rejects.toThrow("another workspace, epoch, parent")
   expect(await sweep(gateway)).toMatchObject({ blobs: 0, problem: expect.stringContaining("on its way") })
   expect(await sweep(gateway, true)).toMatchObject({ problem: expect.stringContaining("on its way") })
   clock.ms += 2 * DAY_MS
   expect(await sweep(gateway)).toMatchObject({ checkpoints: 1, blobs: 1, problem: null })
-  const { checkpoint } = manifest
   const late = anna.api.commit({ ...step(anna, workspace), checkpoint, parent: null, kind: "live" })
-  await expect(late).rejects.toThrow("not in the store")
+  await expect(late).rejects.toThrow(`the manifest of checkpoint ${checkpoint} is not in the store`)
 })
 
 test("a commit ends the holding, so that the next sweep may begin", async () => {

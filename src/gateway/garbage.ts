@@ -144,11 +144,12 @@ async function look(parts: GarbageParts, tenant: TenantId, row: Selectable<Works
   const inUse = await checkpointsInUse(parts, tenant, row)
   const reader = manifestReader(store, tenant, workspace)
   // One that nobody recorded: of an upload that was given up, or newer than a database that was restored. As old as it says itself.
-  const recorded = new Set(known.map(({ id }) => id))
+  const recorded = new Set([...known.map(({ id }) => id), ...(await sweptOf(parts.db, tenant, workspace))])
   const strangers: Candidate[] = []
-  for (const id of manifests.keys()) {
-    if (!recorded.has(id)) strangers.push({ id, createdAtMs: (await reader(id)).createdAtMs, isPinned: false })
-  }
+  const unrecorded = [...manifests.keys()].filter((id) => !recorded.has(id))
+  await inBatches(unrecorded, async (id) => {
+    strangers.push({ id, createdAtMs: (await reader(id)).createdAtMs, isPinned: false })
+  })
   const retention = {
     keepLast: row.keep_last ?? parts.retention.keepLast,
     keepDays: row.keep_days ?? parts.retention.keepDays,
@@ -196,6 +197,17 @@ async function checkpointsOf(db: GatewayDatabase, tenant: TenantId, workspace: W
     createdAtMs: row.created_at_ms,
     isPinned: row.pinned === 1,
   }))
+}
+
+async function sweptOf(db: GatewayDatabase, tenant: TenantId, workspace: WorkspaceId): Promise<CheckpointId[]> {
+  const rows = await db
+    .selectFrom("checkpoints")
+    .select("id")
+    .where("tenant", "=", tenant)
+    .where("workspace", "=", workspace)
+    .where("committed", "=", SWEPT)
+    .execute()
+  return rows.map(({ id }) => checkpointIdSchema.parse(id))
 }
 
 /** In `committed`: it was, and its contents are no more. It still is a link between older and newer ones. */
@@ -256,15 +268,7 @@ async function remove(parts: GarbageParts, place: Place, { checkpoints, blobs }:
   const { tenant, workspace } = place
   const lease = leaseOf(parts, place)
   const ids = [...checkpoints.keys()]
-  for (let at = 0; at < ids.length; at += 500) {
-    await db
-      .updateTable("checkpoints")
-      .set({ committed: SWEPT })
-      .where("tenant", "=", tenant)
-      .where("workspace", "=", workspace)
-      .where("id", "in", ids.slice(at, at + 500))
-      .execute()
-  }
+  for (let at = 0; at < ids.length; at += 500) await forget(db, place, ids.slice(at, at + 500))
   for (const keys of [ids.map((id) => manifestKey(tenant, workspace, id)), [...blobs.keys()]]) {
     await inBatches(keys, async (key) => {
       await lease()
@@ -275,12 +279,37 @@ async function remove(parts: GarbageParts, place: Place, { checkpoints, blobs }:
   await store.dropUnfinished(`${tenant}/${workspace}/`, nowMs() - UNFINISHED_MS)
 }
 
+/** From then on nobody is offered them. @throws {AppError} busy when one has been pinned meanwhile */
+async function forget(db: GatewayDatabase, { tenant, workspace }: Place, ids: readonly CheckpointId[]): Promise<void> {
+  await db
+    .updateTable("checkpoints")
+    .set({ committed: SWEPT })
+    .where("tenant", "=", tenant)
+    .where("workspace", "=", workspace)
+    .where("id", "in", ids)
+    .where((where) => where.or([where("pinned", "is", null), where("pinned", "=", 0)]))
+    .execute()
+  const pinned = await db
+    .selectFrom("checkpoints")
+    .select("id")
+    .where("tenant", "=", tenant)
+    .where("workspace", "=", workspace)
+    .where("id", "in", ids)
+    .where("committed", "<>", SWEPT)
+    .limit(1)
+    .execute()
+  if (pinned.length > 0) throw new AppError("busy", `checkpoint ${pinned[0]?.id} has been pinned meanwhile`)
+}
+
 /** Renewed in time, or nothing else is removed. */
 function leaseOf({ db, nowMs }: GarbageParts, { tenant, workspace, by }: Place): () => Promise<void> {
-  let untilMs = performance.now() + LEASE_MS
+  // Of two clocks: one stands still while a machine sleeps, the other may be set.
+  const clocks = [() => performance.now(), () => Date.now()] as const
+  let untils = clocks.map((clock) => clock() + LEASE_MS)
+  const leftMs = (): number => Math.min(...clocks.map((clock, at) => (untils[at] ?? 0) - clock()))
   let renewing: Promise<void> | null = null
   const renew = async (): Promise<void> => {
-    const next = performance.now() + LEASE_MS
+    const next = clocks.map((clock) => clock() + LEASE_MS)
     const { numUpdatedRows } = await db
       .updateTable("workspaces")
       .set({ sweep_until_ms: nowMs() + LEASE_MS })
@@ -288,13 +317,13 @@ function leaseOf({ db, nowMs }: GarbageParts, { tenant, workspace, by }: Place):
       .where("id", "=", workspace)
       .where("sweep_by", "=", by)
       .executeTakeFirst()
-    if (numUpdatedRows === 0n || performance.now() > untilMs) {
+    if (numUpdatedRows === 0n || leftMs() < 0) {
       throw new AppError("busy", "another process removes garbage of this workspace")
     }
-    untilMs = next
+    untils = next
   }
   return async () => {
-    if (untilMs - performance.now() > RENEW_MS) return
+    if (leftMs() > RENEW_MS) return
     await (renewing ??= renew().finally(() => (renewing = null)))
   }
 }
