@@ -23,7 +23,7 @@ afterAll(removeAll)
 
 const tenant = tenantIdSchema.parse("local")
 const YEAR_MS = 365 * 24 * 3_600_000
-const ORDERS = 60
+const ORDERS = 40
 
 type Gate = () => Promise<void>
 

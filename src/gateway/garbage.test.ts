@@ -124,7 +124,7 @@ test("a checkpoint on its way holds the sweep off; one that was given up goes wh
   const { checkpoint } = manifest
   // Refused, but read: it is not to be believed later from memory.
   const wrong = { ...step(anna, workspace), checkpoint, parent: newCheckpointId(), kind: "live" } as const
-  await expect(anna.api.commit(wrong)).rejects.toThrow("another workspace, epoch, parent")
+  await expect(anna.api.commit(wrong)).rejects.toThrow("not the parent that was named")
   expect(await sweep(gateway)).toMatchObject({ blobs: 0, problem: expect.stringContaining("on its way") })
   expect(await sweep(gateway, true)).toMatchObject({ problem: expect.stringContaining("on its way") })
   clock.ms += 2 * DAY_MS
