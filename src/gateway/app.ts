@@ -1,5 +1,5 @@
 /** What every route of the gateway has in common: who asks, caps, parsing, and how an error is answered. */
-import { type Context, Hono } from "hono"
+import { type Context, Hono, type MiddlewareHandler } from "hono"
 import type { z } from "zod"
 import { readText } from "../client/http.ts"
 import { errorBody, streamAnswer } from "../lib/ndjson.ts"
@@ -59,9 +59,21 @@ export function mount<Who>(
   }
 }
 
-/** An app whose every failure is an error body, and whose unknown routes answer as unknown ids do. */
-export function newApp(log: Log): Hono {
+export const REQUEST_ID_HEADER = "x-request-id"
+const REQUEST_ID = /^[A-Za-z0-9._-]{1,64}$/
+const requestIds = new WeakMap<Request, string>()
+
+/** An app whose every failure is an error body, and whose unknown routes answer as unknown ids do. Each request has an id: its own or a new one. */
+export function newApp(log: Log, ...first: readonly MiddlewareHandler[]): Hono {
   const app = new Hono()
+  app.use(async (context, next) => {
+    const given = context.req.header(REQUEST_ID_HEADER) ?? ""
+    const id = REQUEST_ID.test(given) ? given : crypto.randomUUID()
+    requestIds.set(context.req.raw, id)
+    await next()
+    context.res.headers.set(REQUEST_ID_HEADER, id)
+  })
+  for (const each of first) app.use(each)
   app.onError((error, context) => {
     const failure = toAppError(error)
     logFailure(log, context, failure)
@@ -83,7 +95,8 @@ export function errorResponse(failure: AppError): Response {
 function logFailure(log: Log, context: Context, failure: AppError): void {
   if (failure.code === "not_found" || failure.code === "wrong_token") return
   // The path without its query: a signed address never reaches a log.
-  const facts = { method: context.req.method, path: context.req.path, code: failure.code, message: failure.message }
+  const { method, path, raw } = context.req
+  const facts = { request: requestIds.get(raw), method, path, code: failure.code, message: failure.message }
   const cause = failure.code === "internal" && failure.cause instanceof Error ? { stack: failure.cause.stack } : {}
   log("a request failed", { ...facts, ...cause })
 }

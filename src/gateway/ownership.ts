@@ -58,6 +58,8 @@ export interface OwnershipParts {
   readonly db: GatewayDatabase
   readonly store: BlobStore
   readonly nowMs: () => number
+  /** Told of every hand-off that comes to another state here. */
+  readonly onState?: (row: HandoffRow) => void
 }
 
 export function ownership(parts: OwnershipParts): Ownership {
@@ -83,7 +85,7 @@ export function ownership(parts: OwnershipParts): Ownership {
 }
 
 async function decideAndWrite(
-  { db, nowMs }: OwnershipParts,
+  { db, nowMs, onState }: OwnershipParts,
   tenant: TenantId,
   workspace: WorkspaceId,
   request: Request,
@@ -101,7 +103,13 @@ async function decideAndWrite(
       await saveCounts(transaction, tenant, workspace, brought, counts)
       await endHold(transaction, { tenant, workspace, checkpoint: brought }, nowMs())
     })
-    if (isSaved) return decision
+    if (isSaved) {
+      const before = new Map(loaded.record.handoffs.map((row) => [row.id, row.state]))
+      if (onState !== undefined) {
+        for (const row of decision.record.handoffs.filter((each) => before.get(each.id) !== each.state)) onState(row)
+      }
+      return decision
+    }
     if (tries === TRIES_MAX) {
       throw new AppError("busy", `workspace ${workspace} is being changed by others again and again`, {
         hint: "try again in a moment",

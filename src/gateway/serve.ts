@@ -110,7 +110,7 @@ async function serve(
       first()
     })
   }
-  const { postgres, s3, signIn, hosts, limits, retention, publicUrl } = settings
+  const { postgres, s3, signIn, hosts, limits, retention, publicUrl, metricsToken } = settings
   const gateway = await serveGateway(
     {
       stateDir,
@@ -124,6 +124,7 @@ async function serve(
       limits,
       retention,
       publicUrl,
+      metrics: { token: metricsToken },
     },
     settings.listen,
   )

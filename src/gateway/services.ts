@@ -9,6 +9,7 @@ import type { GarbageParts } from "./garbage.ts"
 import type { Driver } from "./driver.ts"
 import type { Hosts } from "./hosts.ts"
 import type { LimitKeeper } from "./limits.ts"
+import type { Metrics } from "./metrics.ts"
 import type { Ownership } from "./ownership.ts"
 import type { GatewayDatabase } from "./store/schema.ts"
 
@@ -30,6 +31,8 @@ export interface Services {
   readonly driver: Driver
   readonly garbage: GarbageParts
   readonly limits: LimitKeeper
+  /** Null: nobody asks for them. */
+  readonly metrics: Metrics | null
   readonly hostSocket: string
   readonly nowMs: () => number
   readonly log: Log

@@ -59,6 +59,7 @@ test("a file says everything, and the environment wins over it", async () => {
     hosts: ["ssh"],
     limits: { maxBytes: 2000, maxBlobs: null, maxOpenHandoffs: 100, requestsPerMinute: 6000 },
     retention: { keepLast: 20, keepDays: 30 },
+    metricsToken: null,
   })
 })
 

@@ -61,11 +61,20 @@ const settingsSchema = z.strictObject({
   requests_per_minute: number.positive().default(6000),
   keep_last: number.nonnegative().default(20),
   keep_days: number.nonnegative().default(30),
+  /** What a scraper shows to read `/metrics`; without one anybody who reaches the address may. */
+  metrics_token: z.string().min(32, "must have 32 characters or more").optional(),
 })
 type Raw = z.infer<typeof settingsSchema>
 
 /** Their values may also lie in a file of their own, named by `<key>_file`. */
-const SECRETS = ["database", "s3_access_key_id", "s3_secret_access_key", "bearer_token", "hs256_secret"] as const
+const SECRETS = [
+  "database",
+  "s3_access_key_id",
+  "s3_secret_access_key",
+  "bearer_token",
+  "hs256_secret",
+  "metrics_token",
+] as const
 
 export interface Limits {
   /** Stored bytes of all checkpoints of one person; null: any. */
@@ -88,6 +97,7 @@ export interface GatewaySettings {
   readonly limits: Limits
   /** What the sweep leaves of each workspace unless it says otherwise. */
   readonly retention: { readonly keepLast: number; readonly keepDays: number }
+  readonly metricsToken: string | null
 }
 
 /**
@@ -165,6 +175,7 @@ function settingsOf(raw: Raw): GatewaySettings {
       requestsPerMinute: raw.requests_per_minute,
     },
     retention: { keepLast: raw.keep_last, keepDays: raw.keep_days },
+    metricsToken: raw.metrics_token ?? null,
   }
 }
 

@@ -6,6 +6,7 @@ import { openLog } from "../lib/log.ts"
 import { socketPath } from "../lib/platform.ts"
 import { serveUnix } from "../lib/serve.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
+import type { HandoffRow } from "../protocol/handoff.ts"
 import { WELL_KNOWN_PATH, type WellKnown } from "../protocol/sign-in.ts"
 import { DECAMP_VERSION, PROTOCOL_VERSION } from "../protocol/version.ts"
 import { localProvisioner } from "../provision/local.ts"
@@ -23,6 +24,7 @@ import { gatewayIdentity, gatewaySigningKey } from "./identity.ts"
 import { handoffLeases } from "./lease.ts"
 import { keepLines } from "./keep-lines.ts"
 import { ownership } from "./ownership.ts"
+import { counted, counting, gatewayMetrics, mountMetrics } from "./metrics.ts"
 import { notFound } from "./refusals.ts"
 import { mountBlobs } from "./routes/blobs.ts"
 import { hostRoutes } from "./routes/host.ts"
@@ -52,6 +54,8 @@ export interface GatewayOptions {
   readonly retention?: GatewaySettings["retention"]
   /** Where hosts find any process of this gateway; null: only this one, at its socket. */
   readonly publicUrl?: string | null
+  /** Counts for `/metrics` on the TCP address; `token`: what must be shown to read them. */
+  readonly metrics?: { readonly token: string | null }
   readonly log?: Log
   readonly nowMs?: () => number
 }
@@ -59,7 +63,7 @@ export interface GatewayOptions {
 export interface Gateway {
   /** Serves `/user/*`, `/host/*` and `/blobs/*`. Whoever calls it without a token is the user. */
   readonly user: (request: Request) => Promise<Response>
-  /** Serves everything to whoever signs in, and `/livez`, `/readyz`, `/.well-known/decamp` to anybody. */
+  /** Serves everything to whoever signs in, and `/livez`, `/readyz`, `/metrics`, `/.well-known/decamp` to anybody. */
   readonly open: (request: Request) => Promise<Response>
   /** Serves `/host/*` and `/blobs/*` only. */
   readonly hosts: (request: Request) => Promise<Response>
@@ -103,7 +107,7 @@ async function startLocked(options: GatewayOptions, stateDir: string, lock: { re
       inFlight.delete(request)
     }
   }
-  const { app, health } = openApp(services)
+  const { app, health } = openApp(services, options.metrics?.token ?? null)
   const [user, open, hostsOnly] = [served(userApp(services)), served(app), served(hostApp(services))]
   const listener = await serveUnix(services.hostSocket, hostsOnly)
   const background = startBackground(services)
@@ -147,8 +151,10 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
   const local = localProvisioner({ ...common, gatewayUrl: options.publicUrl ?? null, env: process.env })
   const ssh = sshProvisioner({ ...common, gateway, folder: join(stateDir, "ssh"), log })
   const known = hosts({ db, local, ssh, nowMs })
-  const owned = ownership({ db, store, nowMs })
-  const contents = checkpoints({ store, presigner, nowMs })
+  const metrics = options.metrics === undefined ? null : await gatewayMetrics(db, log)
+  const onState = (row: HandoffRow): void => metrics?.handoff(row, nowMs())
+  const owned = ownership({ db, store, nowMs, onState })
+  const contents = counted(checkpoints({ store, presigner, nowMs }), metrics)
   // Of a database in a file there is one process.
   const leases = options.postgres === undefined ? null : handoffLeases(db, nowMs)
   return {
@@ -165,23 +171,29 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
     driver: driver({ ownership: owned, hosts: known, checkpoints: contents, leases, nowMs, log }),
     limits: options.limits === undefined ? NO_LIMITS : limitKeeper({ limits: options.limits, db, store, nowMs }),
     garbage: { db, store, retention: options.retention ?? DEFAULT_RETENTION, nowMs, log },
+    metrics,
     hostSocket,
     nowMs,
     log,
   }
 }
 
+function appOf({ log, metrics }: Services): Hono {
+  return metrics === null ? newApp(log) : newApp(log, counting(metrics))
+}
+
 function userApp(services: Services): Hono {
-  const app = newApp(services.log)
+  const app = appOf(services)
   mount(app, "/user", userRoutes(services), identifyUser, services.log)
   mountForHosts(app, services)
   return app
 }
 
 /** What a TCP address serves. */
-function openApp(services: Services): { readonly app: Hono; readonly health: Health } {
-  const app = newApp(services.log)
+function openApp(services: Services, metricsToken: string | null): { readonly app: Hono; readonly health: Health } {
+  const app = appOf(services)
   const health = mountHealth(app, services)
+  if (services.metrics !== null) mountMetrics(app, services.metrics, metricsToken)
   const { signIn: who, storeUrl } = services
   const { shown } = who
   if (shown !== null) {
@@ -199,7 +211,7 @@ function openApp(services: Services): { readonly app: Hono; readonly health: Hea
 }
 
 function hostApp(services: Services): Hono {
-  const app = newApp(services.log)
+  const app = appOf(services)
   mountForHosts(app, services)
   return app
 }
