@@ -5,6 +5,7 @@ import type { GatewayStore } from "../storage/open-store.ts"
 import type { Log } from "./app.ts"
 import type { SignIn } from "./auth/sign-in.ts"
 import type { Checkpoints } from "./checkpoints.ts"
+import type { ErasingParts } from "./erasing.ts"
 import type { GarbageParts } from "./garbage.ts"
 import type { Driver } from "./driver.ts"
 import type { Hosts } from "./hosts.ts"
@@ -29,7 +30,7 @@ export interface Services {
   readonly ownership: Ownership
   readonly checkpoints: Checkpoints
   readonly driver: Driver
-  readonly garbage: GarbageParts
+  readonly garbage: GarbageParts & ErasingParts
   readonly limits: LimitKeeper
   /** Null: nobody asks for them. */
   readonly metrics: Metrics | null

@@ -142,7 +142,7 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
     options.postgres === undefined ? { sqlite: join(stateDir, "gateway.db") } : { postgres: options.postgres },
   )
   const signingKey = await gatewaySigningKey(db, stateDir)
-  const { store, presigner, served, storeUrl } = await openStore(
+  const { store, presigner, served, storeUrl, erasing } = await openStore(
     options.s3 === undefined ? { directory: join(stateDir, "blobs"), signingKey } : { s3: options.s3 },
   )
   const { selfArgv } = options
@@ -170,7 +170,7 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
     checkpoints: contents,
     driver: driver({ ownership: owned, hosts: known, checkpoints: contents, leases, nowMs, log }),
     limits: options.limits === undefined ? NO_LIMITS : limitKeeper({ limits: options.limits, db, store, nowMs }),
-    garbage: { db, store, retention: options.retention ?? DEFAULT_RETENTION, nowMs, log },
+    garbage: { db, store, erasing, ssh, retention: options.retention ?? DEFAULT_RETENTION, nowMs, log },
     metrics,
     hostSocket,
     nowMs,

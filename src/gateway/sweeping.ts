@@ -2,6 +2,7 @@
 import { toAppError } from "../protocol/errors.ts"
 import type { Swept } from "../protocol/garbage.ts"
 import { tenantIdSchema, workspaceIdSchema, type TenantId } from "../protocol/ids.ts"
+import { eraseRound, type ErasingParts } from "./erasing.ts"
 import { sweepWorkspace, type GarbageParts } from "./garbage.ts"
 
 const FIRST_MS = 5 * 60_000
@@ -47,12 +48,13 @@ export async function sweepRound(parts: GarbageParts, isStopped: () => boolean):
 }
 
 /** A while after the start, then every hour. */
-export function startSweeping(parts: GarbageParts): { stop(): void; readonly ended: Promise<void> } {
+export function startSweeping(parts: GarbageParts & ErasingParts): { stop(): void; readonly ended: Promise<void> } {
   const stopping = new AbortController()
   const { signal } = stopping
   const ended = (async () => {
     for (let pauseMs = FIRST_MS; await paused(pauseMs, signal); pauseMs = EACH_MS) {
       try {
+        await eraseRound(parts)
         await sweepRound(parts, () => signal.aborted)
       } catch (error) {
         parts.log("a round of sweeps failed", { message: toAppError(error).message })

@@ -72,6 +72,8 @@ export interface LineKeeper {
   lineOf(place: HostPlace): LineState | null
   /** Ends a line that may be dead, so that the next {@link Provisioner.connect} makes another. */
   renew(place: HostPlace): Promise<void>
+  /** Ends the line to a host that is not the user's any more, and forgets what this end kept of it. */
+  forget(host: HostId): Promise<void>
   /** Ends every line; hosts go on. */
   close(): Promise<void>
 }

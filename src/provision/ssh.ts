@@ -94,6 +94,10 @@ export function sshProvisioner(options: SshProvisionerOptions): Provisioner & Up
       // One that somebody makes anew already is not the one that may be dead.
       if (keeper.stateOf(host)?.state !== "connecting") await keeper.end(host)
     },
+    async forget(host) {
+      await keeper.end(host)
+      await rm(keptPath(options, host), { force: true })
+    },
     close: async () => await keeper.close(),
   }
 }

@@ -1,0 +1,226 @@
+import { afterAll, afterEach, expect, test } from "bun:test"
+import { Database } from "bun:sqlite"
+import { SignJWT } from "jose"
+import { readdir } from "node:fs/promises"
+import { join } from "node:path"
+import {
+  begin,
+  endAll,
+  laptop,
+  move,
+  openTo,
+  removeAll,
+  upload,
+  userOf,
+  workspaceOf,
+  type Laptop,
+} from "../../test/support/gateway.ts"
+import { userApi, hostApi, type UserApi } from "../client/gateway-client.ts"
+import { inProcessFetcher, postStream, unixFetcher, type Fetcher } from "../client/http.ts"
+import { signInApi } from "../client/sign-in-client.ts"
+import { accountErasedSchema } from "../protocol/garbage.ts"
+import {
+  hostIdSchema,
+  newHostId,
+  newIncarnation,
+  newWorkspaceId,
+  tenantIdSchema,
+  type TenantId,
+} from "../protocol/ids.ts"
+import { blobKey } from "../storage/keys.ts"
+import { openStore, type GatewayStore } from "../storage/open-store.ts"
+import { eraseRound, type ErasingParts } from "./erasing.ts"
+import type { Gateway } from "./start.ts"
+import { openGatewayDatabase } from "./store/open.ts"
+
+afterEach(endAll)
+afterAll(removeAll)
+
+const SECRET = "a-secret-of-at-least-thirty-two-bytes"
+const DAY_MS = 24 * 3_600_000
+type Running = Gateway & { stateDir: string }
+
+interface Person {
+  readonly fetcher: Fetcher
+  readonly user: UserApi
+}
+
+async function serving(nowMs: () => number = Date.now): Promise<Running> {
+  return await begin({ nowMs, signIn: { kind: "hs256", secret: SECRET, issuer: null, audience: null } })
+}
+
+async function person(gateway: Gateway, sub: string): Promise<Person> {
+  const exp = Math.floor(Date.now() / 1000) + 365 * 86_400
+  const token = await new SignJWT({ sub, exp })
+    .setProtectedHeader({ alg: "HS256" })
+    .sign(new TextEncoder().encode(SECRET))
+  const fetcher = inProcessFetcher(gateway.open, { token })
+  return { fetcher, user: userApi(fetcher) }
+}
+
+async function laptopOf(gateway: Gateway, { user }: Person, name: string): Promise<Laptop> {
+  const identity = { host: newHostId(), incarnation: newIncarnation() }
+  const registered = await user.registerHost({ ...identity, name })
+  return { ...identity, ...registered, api: hostApi(unixFetcher(gateway.hostSocket, { token: registered.token })) }
+}
+
+const erase = async (fetcher: Fetcher, word = "delete") =>
+  await postStream(fetcher, "/user/account/delete", { word }, accountErasedSchema, () => {}, undefined)
+
+/** A workspace that went from one laptop to another, a token, a place: something in every table. */
+async function life(gateway: Gateway, whose: Person, name: string) {
+  const [one, other] = [await laptopOf(gateway, whose, `${name}-1`), await laptopOf(gateway, whose, `${name}-2`)]
+  const workspace = newWorkspaceId()
+  await whose.user.createWorkspace({ id: workspace, name, host: one.host, incarnation: one.incarnation })
+  const { id } = (await whose.user.open(openTo(workspace, one, other))).handoff
+  const { manifest } = await upload(one, workspace, `of ${name}`, { kind: "sealed" })
+  const step = { workspace, incarnation: one.incarnation, epoch: 1 }
+  await one.api.checkpointStep(id, "sealed", { ...step, checkpoint: manifest.checkpoint, parent: null })
+  const there = { ...step, incarnation: other.incarnation }
+  for (const next of ["staged", "flip", "live"] as const) await other.api.plainStep(id, next, there)
+  await one.api.plainStep(id, "done", step)
+  await other.api.report({ workspace, incarnation: other.incarnation, directory: `/home/${name}`, sessionCount: 1 })
+  await signInApi(whose.fetcher).createToken({ name: "ci", days: 9 })
+  // An upload that was never recorded.
+  await upload(other, workspace, `never of ${name}`, { epoch: 2 })
+  return { workspace, one, other }
+}
+
+/** Every row of every table in which a text occurs, by table. */
+function rowsWith({ stateDir }: Running, texts: readonly string[]): Record<string, number> {
+  using db = new Database(join(stateDir, "gateway.db"), { readonly: true })
+  const tables = db.query<{ name: string }, []>("SELECT name FROM sqlite_master WHERE type = 'table'").all()
+  return Object.fromEntries(
+    tables.flatMap(({ name }) => {
+      const rows = db.query(`SELECT * FROM "${name}"`).all()
+      const found = rows.filter((row) => texts.some((text) => JSON.stringify(row).includes(text))).length
+      return found === 0 ? [] : [[name, found]]
+    }),
+  )
+}
+
+const tenantOf = ({ stateDir }: Running, host: string): TenantId => {
+  using db = new Database(join(stateDir, "gateway.db"), { readonly: true })
+  const row = db.query<{ tenant: string }, [string]>("SELECT tenant FROM hosts WHERE id = ?").get(host)
+  return tenantIdSchema.parse(row?.tenant)
+}
+
+async function filesIn({ stateDir }: Running): Promise<string[]> {
+  const found = await readdir(join(stateDir, "blobs"), { recursive: true })
+  return found.toSorted()
+}
+
+async function partsOf({ stateDir }: Running, nowMs: () => number): Promise<ErasingParts & { opened: GatewayStore }> {
+  const opened = await openStore({ directory: join(stateDir, "blobs"), signingKey: new Uint8Array(32) })
+  const db = await openGatewayDatabase({ sqlite: join(stateDir, "gateway.db") })
+  const ssh = { forget: async () => {} }
+  return { db, store: opened.store, erasing: opened.erasing, ssh, nowMs, log: () => {}, opened }
+}
+
+test("of a deleted account no row and no byte is left, those of others stay", async () => {
+  let nowMs = Date.now()
+  const gateway = await serving(() => nowMs)
+  const [anna, bert] = [await person(gateway, "anna"), await person(gateway, "bert")]
+  const hers = await life(gateway, anna, "shop")
+  const tenant = tenantOf(gateway, hers.one.host)
+  const his = await life(gateway, bert, "shop")
+  const before = rowsWith(gateway, [tenantOf(gateway, his.one.host)])
+  const texts = [tenant, hers.workspace, hers.one.host, hers.other.host]
+  // A table that nothing is in proves nothing.
+  expect(Object.keys(rowsWith(gateway, texts)).toSorted()).toEqual([
+    "accounts",
+    "checkpoints",
+    "handoffs",
+    "hosts",
+    "owner_history",
+    "places",
+    "uploads",
+    "user_tokens",
+    "workspaces",
+  ])
+  const erased = await erase(anna.fetcher)
+  expect(erased).toMatchObject({ workspaces: 1, objects: 6 })
+  expect(rowsWith(gateway, texts)).toEqual({ settings: 1 })
+  expect((await filesIn(gateway)).filter((path) => texts.some((text) => path.includes(text)))).toEqual([])
+  expect(rowsWith(gateway, [tenantOf(gateway, his.one.host)])).toEqual(before)
+  expect((await bert.user.workspaces()).map(({ workspace }) => workspace.id)).toEqual([his.workspace])
+  // The note goes when nothing can arrive any more.
+  const { db, ...parts } = await partsOf(gateway, () => nowMs)
+  await eraseRound({ db, ...parts })
+  expect(rowsWith(gateway, texts)).toEqual({ settings: 1 })
+  nowMs += 2 * DAY_MS
+  await eraseRound({ db, ...parts })
+  await db.destroy()
+  expect(rowsWith(gateway, texts)).toEqual({})
+})
+
+test("its tokens and those of its hosts are worth nothing; who signs in begins anew", async () => {
+  const gateway = await serving()
+  const anna = await person(gateway, "anna")
+  const { one } = await life(gateway, anna, "shop")
+  await signInApi(anna.fetcher).revokeToken("ci")
+  const { token } = await signInApi(anna.fetcher).createToken({ name: "ci2", days: 9 })
+  const ci = inProcessFetcher(gateway.open, { token })
+  await expect(erase(ci)).rejects.toMatchObject({ code: "not_allowed" })
+  await expect(erase(anna.fetcher, "yes")).rejects.toMatchObject({ code: "invalid_request" })
+  expect(await anna.user.workspaces()).toHaveLength(1)
+  await erase(anna.fetcher)
+  await expect(signInApi(ci).me()).rejects.toMatchObject({ code: "not_signed_in" })
+  await expect(one.api.work()).rejects.toMatchObject({ code: "wrong_token" })
+  expect(await anna.user.workspaces()).toEqual([])
+  await life(gateway, anna, "shop")
+  expect(await anna.user.workspaces()).toHaveLength(1)
+})
+
+test("while a hand-off is under way, or a host is set up, nothing is deleted", async () => {
+  const gateway = await begin()
+  const [anna, bert] = [await laptop(gateway), await laptop(gateway, "bert")]
+  const workspace = await workspaceOf(gateway, anna)
+  const { handoff } = await userOf(gateway).open(openTo(workspace, anna, bert))
+  const { fetcher } = userOf(gateway)
+  await expect(erase(fetcher)).rejects.toMatchObject({ code: "handoff_open", details: { workspaces: ["shop"] } })
+  await userOf(gateway).abandon(handoff.id)
+  const db = new Database(join(gateway.stateDir, "gateway.db"))
+  db.run("UPDATE hosts SET kind = 'local', root = '/x' WHERE id = ?", [hostIdSchema.parse(bert.host)])
+  await expect(erase(fetcher)).rejects.toMatchObject({ code: "host_owns_workspace", details: { hosts: ["bert"] } })
+  expect(await userOf(gateway).workspaces()).toHaveLength(1)
+  db.run("UPDATE hosts SET removed = 1 WHERE id = ?", [bert.host])
+  db.close()
+  await erase(fetcher)
+  expect(await userOf(gateway).workspaces()).toEqual([])
+})
+
+test("what arrives late, or was left by a process that was killed, is removed; what the same person has made since stays", async () => {
+  const gateway = await serving()
+  const anna = await person(gateway, "anna")
+  const { workspace, one } = await life(gateway, anna, "shop")
+  const tenant = tenantOf(gateway, one.host)
+  await erase(anna.fetcher)
+  const { db, opened, ...parts } = await partsOf(gateway, Date.now)
+  const late = blobKey(tenant, workspace, "f".repeat(64) as never)
+  await opened.store.put(late, new Blob(["late"]).stream(), 4)
+  await life(gateway, anna, "again")
+  const isLate = (path: string): boolean => path.includes(workspace)
+  const others = (await filesIn(gateway)).filter((path) => !isLate(path))
+  await eraseRound({ db, ...parts })
+  await db.destroy()
+  expect(await filesIn(gateway)).toEqual(others)
+  expect(await anna.user.workspaces()).toHaveLength(1)
+})
+
+test("a host that sends while its account is deleted is told that there is nothing for it", async () => {
+  const gateway = await begin()
+  const [anna, bert] = [await laptop(gateway), await laptop(gateway, "bert")]
+  const workspace = await workspaceOf(gateway, anna)
+  await move(gateway, workspace, anna, bert, 1, null)
+  const sending = upload(bert, workspace, "while it goes", { epoch: 2 })
+  const [, outcome] = await Promise.allSettled([erase(userOf(gateway).fetcher), sending])
+  if (outcome.status === "rejected") {
+    expect(["not_found", "wrong_token", "stale_epoch", "busy", "unknown_workspace"]).toContain(outcome.reason.code)
+  }
+  const { db, ...parts } = await partsOf(gateway, Date.now)
+  await eraseRound({ db, ...parts })
+  await db.destroy()
+  expect((await filesIn(gateway)).filter((path) => path.includes(workspace))).toEqual([])
+  expect(Object.keys(rowsWith(gateway, [workspace]))).toEqual([])
+}, 30_000)
