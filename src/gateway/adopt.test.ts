@@ -42,7 +42,7 @@ async function gateway(store?: (real: BlobStore) => BlobStore): Promise<AdoptPar
   const real = await openFilesystemStore(join(state, "blobs"))
   const nowMs = (): number => 7_000
   const blobs = store?.(real) ?? real
-  return { db, store: blobs, nowMs, ownership: ownership({ db, store: blobs, nowMs }) }
+  return { db, store: blobs, nowMs, ownership: ownership({ db, store: blobs, nowMs, log: () => {} }) }
 }
 
 async function reachedAt(parts: AdoptParts, box: TestBox): Promise<Reached> {

@@ -119,7 +119,12 @@ async function makeWorld(db: GatewayDatabase) {
   const workspace = newWorkspaceId()
   const free: Gate = async () => {}
   const actor = (gate: Gate) => {
-    const parts = { db: gatedDatabase(db, gate), store: gatedStore(objects, gate), nowMs: () => Date.now() + YEAR_MS }
+    const parts = {
+      db: gatedDatabase(db, gate),
+      store: gatedStore(objects, gate),
+      nowMs: () => Date.now() + YEAR_MS,
+      log: () => {},
+    }
     return { ...parts, ownership: ownership(parts), checkpoints: checkpoints({ ...parts, presigner }) }
   }
   const manifest = (letters: string, parent: Manifest["parent"]): Manifest =>

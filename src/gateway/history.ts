@@ -90,7 +90,7 @@ export async function findCheckpoints(
   // A range, not LIKE: it uses the key, and `_` is no wildcard in it. Ids go on with hexadecimal digits, all before `~`.
   const rows = await committed(db, tenant, workspace)
     .where("id", ">=", prefix)
-    .where("id", "<", `${prefix}~`)
+    .where("id", "<", `${prefix}g`)
     .limit(CHECKPOINTS_FOUND_MAX)
     .execute()
   return viewsOf(rows, hosts)

@@ -1,38 +1,22 @@
 /** Carries out what the hand-off core decides: load, decide, write if nobody has written meanwhile; witness a flip before anybody hears of it. */
-import { z } from "zod"
 import { decide } from "../handoff/gateway.ts"
-import { newRecord, ownerObject, type GatewayRecord, type OwnerObject } from "../handoff/record.ts"
+import { newRecord, ownerObject, type GatewayRecord } from "../handoff/record.ts"
 import type { Answer, Decision, Request } from "../handoff/request.ts"
 import { AppError } from "../protocol/errors.ts"
 import type { HandoffRow, WorkspaceRow } from "../protocol/handoff.ts"
-import {
-  checkpointIdSchema,
-  handoffIdSchema,
-  hostIdSchema,
-  incarnationSchema,
-  type HandoffId,
-  type TenantId,
-  type WorkspaceId,
-} from "../protocol/ids.ts"
+import type { HandoffId, TenantId, WorkspaceId } from "../protocol/ids.ts"
 import type { BlobStore } from "../storage/blob-store.ts"
-import { ownerKey } from "../storage/keys.ts"
+import type { Log } from "./app.ts"
 import type { Inspected } from "./checkpoints.ts"
 import { saveCounts } from "./history.ts"
+import { writeOwnerObject } from "./owner-objects.ts"
 import { refusalError } from "./refusals.ts"
+import { restored } from "./restored.ts"
 import { loadRecord, type Named } from "./store/loading.ts"
 import { findHandoff, insertRecord, saveRecord } from "./store/records.ts"
 import type { GatewayDatabase } from "./store/schema.ts"
 import { endHold } from "./uploads.ts"
 
-export const ownerObjectSchema = z.object({
-  generation: z.int(),
-  epoch: z.int(),
-  handoff: handoffIdSchema.nullable(),
-  host: hostIdSchema,
-  incarnation: incarnationSchema,
-  checkpoint: checkpointIdSchema.nullable(),
-})
-const OWNER_OBJECT_MAX = 4096
 /** Another one has written between the reading and the writing: what was read then is judged. Each time somebody gets on. */
 const TRIES_MAX = 20
 
@@ -58,21 +42,36 @@ export interface OwnershipParts {
   readonly db: GatewayDatabase
   readonly store: BlobStore
   readonly nowMs: () => number
+  readonly log: Log
   /** Told of every hand-off that comes to another state here. */
   readonly onState?: (row: HandoffRow) => void
 }
 
 export function ownership(parts: OwnershipParts): Ownership {
   const { db, nowMs } = parts
+  const load: Ownership["load"] = async (tenant, workspace, named) =>
+    (await loadRecord(db, tenant, workspace, named))?.record ?? null
+  const older = restored({
+    store: parts.store,
+    log: parts.log,
+    load,
+    async restore(tenant, workspace, request) {
+      const decision = await decideAndWrite(parts, tenant, workspace, request)
+      if (decision.kind === "refused") throw refusalError(decision)
+    },
+  })
   return {
-    load: async (tenant, workspace, named) => (await loadRecord(db, tenant, workspace, named))?.record ?? null,
+    load,
     find: async (tenant, id) => await findHandoff(db, tenant, id),
     async ask(tenant, workspace, request) {
+      if (request.request === "open") await older.check(tenant, workspace)
       const loaded = await loadRecord(db, tenant, workspace, namedIn(request))
       if (loaded === null) throw unknownWorkspace(workspace)
       return decide(loaded.record, request, { nowMs: nowMs() })
     },
     async judge(tenant, workspace, request, found = null) {
+      if (request.request === "release" || request.request === "reclaim") await older.check(tenant, workspace)
+      if (request.request === "flip" || request.request === "open") await older.checkOnce(tenant, workspace)
       const decision = await decideAndWrite(parts, tenant, workspace, request, found)
       if (decision.kind === "refused") throw refusalError(decision, found?.problem ?? null)
       if (request.request !== "flip") return decision.answer
@@ -143,31 +142,6 @@ async function create(parts: OwnershipParts, tenant: TenantId, workspace: Worksp
     .execute()
 }
 
-/** Create-only. Answers what the store holds now under the name, by whomever it was written. */
-export async function writeOwnerObject(
-  store: BlobStore,
-  tenant: TenantId,
-  workspace: WorkspaceId,
-  object: OwnerObject,
-): Promise<OwnerObject> {
-  const key = ownerKey(tenant, workspace, object.generation, object.epoch)
-  const bytes = new TextEncoder().encode(JSON.stringify(object))
-  try {
-    const { isNew } = await store.put(key, new Blob([bytes]).stream(), bytes.byteLength)
-    if (isNew) return object
-  } catch (error) {
-    // Another content is there; the reading below says which.
-    if (!(error instanceof AppError) || error.code !== "name_taken") throw error
-  }
-  const found = await store.get(key, { start: 0, end: OWNER_OBJECT_MAX })
-  try {
-    return ownerObjectSchema.parse(JSON.parse((await found?.content.text()) ?? ""))
-  } catch (error) {
-    const which = `the owner record ${object.generation}-${object.epoch} of ${workspace} in the store`
-    throw new AppError("gateway_behind", `${which} can't be read`, { cause: error })
-  }
-}
-
 async function answered(decision: Promise<Decision>): Promise<Answer> {
   const result = await decision
   if (result.kind === "refused") throw refusalError(result)
@@ -175,7 +149,7 @@ async function answered(decision: Promise<Decision>): Promise<Answer> {
 }
 
 function namedIn(request: Request): Named {
-  if (request.request === "adopt") return {}
+  if (request.request === "adopt" || request.request === "restore") return {}
   if (request.request === "commit") return { checkpoint: request.checkpoint.id }
   if (request.request === "copying" || request.request === "sealed") {
     return { handoff: request.id, checkpoint: request.checkpoint.id }

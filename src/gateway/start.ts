@@ -153,7 +153,7 @@ async function wire(options: GatewayOptions, stateDir: string, log: Log): Promis
   const known = hosts({ db, local, ssh, nowMs })
   const metrics = options.metrics === undefined ? null : await gatewayMetrics(db, log)
   const onState = (row: HandoffRow): void => metrics?.handoff(row, nowMs())
-  const owned = ownership({ db, store, nowMs, onState })
+  const owned = ownership({ db, store, nowMs, log, onState })
   const contents = counted(checkpoints({ store, presigner, nowMs }), metrics)
   // Of a database in a file there is one process.
   const leases = options.postgres === undefined ? null : handoffLeases(db, nowMs)

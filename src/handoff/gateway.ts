@@ -11,6 +11,7 @@ import { abandon, open, reclaim } from "./client-requests.ts"
 import { commit, copying, done, flip, live, release, sealed, staged, undone, witness } from "./host-requests.ts"
 import type { GatewayRecord } from "./record.ts"
 import type { DecideContext, Decision, Request } from "./request.ts"
+import { restore } from "./restore.ts"
 import { ALL_RULES, type Rules } from "./rules.ts"
 
 /** Judges one request against the record; a repeated one gets the recorded answer. Never throws. */
@@ -50,5 +51,7 @@ export function decide(
       return undone(judging, request)
     case "adopt":
       return adopt(judging, request)
+    case "restore":
+      return restore(judging, request)
   }
 }

@@ -1,7 +1,7 @@
 /** What the gateway is asked, and what the core answers. Table of section 4 of the specification. */
 import type { Claim } from "../protocol/claims.ts"
 import type { ErrorCode } from "../protocol/errors.ts"
-import type { HandoffRow, WorkspaceRow } from "../protocol/handoff.ts"
+import type { CheckpointRow, HandoffRow, WorkspaceRow } from "../protocol/handoff.ts"
 import type { CheckpointId, HandoffId, HostId, Incarnation } from "../protocol/ids.ts"
 import type { GatewayRecord, OwnerObject } from "./record.ts"
 
@@ -86,6 +86,16 @@ export interface ReclaimRequest {
   readonly lost: string | null
   readonly protocol: number
 }
+/** By the gateway, of a workspace whose newest owner object is newer than its record. */
+export interface RestoreRequest {
+  readonly request: "restore"
+  /** The newest object in the store. */
+  readonly newest: OwnerObject
+  /** What the store holds now under the name of `restoredObject`. */
+  readonly found: OwnerObject
+  /** The row of the newest object's checkpoint, from its manifest; null: it has none. */
+  readonly checkpoint: CheckpointRow | null
+}
 /** By the gateway, of a host whose claim it has asked for. Of a workspace without a record: `adoptedRecord`. */
 export interface AdoptRequest {
   readonly request: "adopt"
@@ -95,6 +105,7 @@ export interface AdoptRequest {
   readonly found: OwnerObject | null
 }
 export type Request =
+  | RestoreRequest
   | AdoptRequest
   | OpenRequest
   | CommitRequest

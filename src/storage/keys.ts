@@ -16,6 +16,9 @@ export const manifestPrefix = (tenant: TenantId, workspace: WorkspaceId): string
 export const manifestKey = (tenant: TenantId, workspace: WorkspaceId, checkpoint: CheckpointId): string =>
   `${tenant}/${workspace}/manifests/${checkpoint}`
 
+/** All owner objects of a workspace lie below it; ends with a slash. */
+export const ownerPrefix = (tenant: TenantId, workspace: WorkspaceId): string => `${tenant}/${workspace}/owners/`
+
 /** `<tenant>/<workspace>/owners/<generation>-<epoch>` */
 export const ownerKey = (tenant: TenantId, workspace: WorkspaceId, generation: number, epoch: number): string =>
   `${tenant}/${workspace}/owners/${generation}-${epoch}`

@@ -290,7 +290,8 @@ function brokenRepeat(state: State, record: GatewayRecord, request: Request, dec
 /** Answers that move a journal. The others would be delivered without effect: the reducer has no case for them. */
 function eventOf(request: Request, decision: Decision, at: GatewayNumber): Message | null {
   if (request.request === "open" || request.request === "reclaim" || request.request === "abandon") return null
-  if (request.request === "adopt" || request.request === "witness" || request.by === "gateway") return null
+  if (request.request === "adopt" || request.request === "witness" || request.request === "restore") return null
+  if (request.by === "gateway") return null
   const to = request.by.host as string as HostName
   if (request.request === "commit") {
     if (decision.kind === "refused") return null
