@@ -4,6 +4,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { z } from "zod"
 import type { Fetcher } from "../../src/client/http.ts"
 import { PROTOCOL_HEADER } from "../../src/protocol/gateway-api.ts"
 import { PROTOCOL_VERSION } from "../../src/protocol/version.ts"
@@ -30,7 +31,7 @@ export async function startServers(setting: Setting, gateways: number): Promise<
   const folder = await mkdtemp(join(tmpdir(), "decamp-load-servers-"))
   starting.defer(async () => await rm(folder, { recursive: true, force: true }))
   await writeFile(join(folder, "secret"), SECRET, { mode: 0o600 })
-  const shared = setting === "postgres-s3" ? await startShared(starting) : { env: {}, storeUrl: null, pids: [] }
+  const shared = setting === "postgres-s3" ? await startShared(starting) : NOTHING_SHARED
   const made: { readonly url: string; readonly pid: number }[] = []
   for (let n = 0; n < gateways; n++)
     made.push(await startGatewayProcess(starting, join(folder, `gateway-${n}`), shared.env))
@@ -47,7 +48,7 @@ export async function startServers(setting: Setting, gateways: number): Promise<
       return { user: tcpFetcher(urls, token), host: (shown) => tcpFetcher(urls, shown), storeUrl: shared.storeUrl }
     },
     processes: new Map([...made.map(({ pid }, n) => [`gateway ${n + 1}`, [pid]] as const), ...shared.pids]),
-    sizes: async () => await sizesOf(folder),
+    sizes: async () => [await sizesOf(folder), ...(await shared.tables())].join("\n"),
     [Symbol.asyncDispose]: async () => await kept.disposeAsync(),
   }
 }
@@ -56,7 +57,16 @@ interface Shared {
   readonly env: Readonly<Record<string, string>>
   readonly storeUrl: string | null
   readonly pids: readonly (readonly [string, readonly number[]])[]
+  /** Rows and bytes of each table, in words. */
+  readonly tables: () => Promise<readonly string[]>
 }
+
+const NOTHING_SHARED: Shared = { env: {}, storeUrl: null, pids: [], tables: async () => [] }
+
+/** Rows as the statistics know them; bytes with the indexes, vacuumed before. */
+const TABLES = `select relname as name, n_live_tup::text as rows, pg_total_relation_size(relid)::text as bytes,
+  pg_indexes_size(relid)::text as indexes from pg_stat_user_tables where n_live_tup > 0 order by relname`
+const tableSchema = z.array(z.object({ name: z.string(), rows: z.string(), bytes: z.string(), indexes: z.string() }))
 
 async function startShared(starting: AsyncDisposableStack): Promise<Shared> {
   const [version] = postgresVersions()
@@ -64,9 +74,17 @@ async function startShared(starting: AsyncDisposableStack): Promise<Shared> {
   const postgres = starting.use(await startPostgres(version, { isDurable: true }))
   const s3 = starting.use(await startS3())
   const bucket = await s3.bucket()
+  const database = await postgres.database()
   return {
+    async tables() {
+      await postgres.run(database, "vacuum (full, analyze)")
+      const rows = tableSchema.parse(await postgres.run(database, TABLES))
+      return rows.map(
+        ({ name, rows: count, bytes, indexes }) => `- ${name}: ${count} rows, ${bytes} bytes (${indexes} of indexes)`,
+      )
+    },
     env: {
-      DECAMP_GATEWAY_DATABASE: await postgres.database(),
+      DECAMP_GATEWAY_DATABASE: database,
       DECAMP_GATEWAY_STORE: "s3",
       DECAMP_GATEWAY_S3_ENDPOINT: bucket.endpoint,
       DECAMP_GATEWAY_S3_BUCKET: bucket.bucket,
