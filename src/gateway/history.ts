@@ -87,7 +87,8 @@ export async function findCheckpoints(
   prefix: string,
   hosts: readonly KnownHost[],
 ): Promise<CheckpointView[]> {
-  // A range, not LIKE: it uses the key, and `_` is no wildcard in it. Ids go on with hexadecimal digits, all before `~`.
+  // A range, not LIKE: it uses the key, and `_` is no wildcard in it. Ids go on with hexadecimal digits, which are before `g` in every
+  // language's order, as `~` is not.
   const rows = await committed(db, tenant, workspace)
     .where("id", ">=", prefix)
     .where("id", "<", `${prefix}g`)
