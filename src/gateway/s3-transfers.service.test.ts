@@ -18,11 +18,12 @@ import {
 } from "../../test/support/gateway.ts"
 import { apiOf, receiveCheckpoint, sendCheckpoint, type End } from "../../test/support/s3-ends.ts"
 import { hasS3, startS3, startS3Line, type S3Line } from "../../test/support/s3.ts"
-import type { StepEvent } from "../client/http.ts"
+import { postStream, type StepEvent } from "../client/http.ts"
+import { gcAnswerSchema } from "../protocol/garbage.ts"
 import type { BlobRef } from "../protocol/blob.ts"
-import { tenantIdSchema, type HandoffId, type WorkspaceId } from "../protocol/ids.ts"
+import { blobIdSchema, tenantIdSchema, type HandoffId, type WorkspaceId } from "../protocol/ids.ts"
 import type { Manifest } from "../protocol/manifest.ts"
-import { blobKey } from "../storage/keys.ts"
+import { blobKey, manifestKey } from "../storage/keys.ts"
 import { openStore } from "../storage/open-store.ts"
 import type { S3Settings } from "../storage/s3-client.ts"
 import { openSpool } from "../storage/spool.ts"
@@ -64,7 +65,7 @@ interface Scene {
 
 /** A gateway on S3 with two hosts and a workspace of the first. */
 async function scene(nowMs: () => number = Date.now): Promise<Scene> {
-  const gateway = await begin({ s3: settings, nowMs })
+  const gateway = await begin({ s3: settings, nowMs, retention: { keepLast: 1, keepDays: 1 } })
   const [anna, bert] = [await laptop(gateway), await laptop(gateway, "bert")]
   const workspace = await workspaceOf(gateway, anna)
   const end = async ({ token }: Laptop): Promise<End> => ({
@@ -284,6 +285,54 @@ describe.skipIf(server === null)("through a store on S3", () => {
     }
     expect(line.seen.filter(({ method }) => method !== "GET")).toEqual([])
   })
+
+  test("a store that is away for a moment costs time; one that is away for long is named, with what it was asked", async () => {
+    const at = await scene()
+    const blobs = await blobsOf(at.source, 3)
+    line.closeFor(1500)
+    await sendCheckpoint(at.source, await sealedOf(at, blobs))
+    line.closeFor(60_000)
+    const failed = sendCheckpoint(at.source, await sealedOf(at, blobs))
+    await expect(failed).rejects.toMatchObject({ code: "unreachable", message: expect.stringContaining("S3") })
+    line.closeFor(0)
+    await sendCheckpoint(at.source, await sealedOf(at, blobs))
+  }, 60_000)
+
+  test("garbage goes from the bucket too, with what uploads in parts have left", async () => {
+    const clock = { ms: 0 }
+    const at = await scene(() => Date.now() + clock.ms)
+    const [old, kept] = await blobsOf(at.source, 2)
+    if (old === undefined || kept === undefined) return
+    const commit = async (blobs: BlobRef[], parent: Manifest["parent"]): Promise<Manifest["checkpoint"]> => {
+      const manifest = await sealedOf(at, blobs, { kind: "live", parent })
+      await sendCheckpoint(at.source, manifest)
+      const { checkpoint } = manifest
+      await at.anna.api.commit({ ...step(at.anna, at.workspace), checkpoint, parent, kind: "live" })
+      return checkpoint
+    }
+    const first = await commit([old, kept], null)
+    const { presigner } = await openStore({ s3: settings })
+    const key = blobKey(tenant, at.workspace, blobIdSchema.parse("f".repeat(64)))
+    await presigner.uploads([{ key, sizeBytes: 20 * MIB, sha256: "0".repeat(64), expiresAtMs: Date.now() + 60_000 }])
+    clock.ms += 100 * 24 * 3_600_000
+    const head = await commit([kept], first)
+    clock.ms += 100 * 24 * 3_600_000
+    const gc = await postStream(
+      userOf(at.gateway).fetcher,
+      "/user/gc",
+      { dryRun: false },
+      gcAnswerSchema,
+      () => {},
+      undefined,
+    )
+    expect(gc.workspaces).toMatchObject([{ checkpoints: 1, blobs: 1, problem: null }])
+    const store = await storeOf()
+    expect([...(await store.list(`${tenant}/${at.workspace}/manifests/`)).keys()]).toEqual([
+      manifestKey(tenant, at.workspace, head),
+    ])
+    expect([...(await store.list(`${tenant}/${at.workspace}/blobs/`)).keys()]).toEqual([keyOf(at, kept)])
+    expect(await unfinished()).toEqual([])
+  }, 60_000)
 
   test("bytes in the spool that are no more what was captured are refused by the store itself", async () => {
     const at = await scene()

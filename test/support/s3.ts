@@ -172,6 +172,7 @@ export async function startS3Line(port: number): Promise<S3Line> {
     },
     closeFor(ms) {
       closedUntilMs = Date.now() + ms
+      for (const socket of sockets) socket.destroy()
     },
     async [Symbol.asyncDispose]() {
       for (const socket of sockets) socket.destroy()
