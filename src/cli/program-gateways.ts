@@ -1,6 +1,7 @@
 /** The commands about gateways and signing in as typed. Each is loaded only when it runs. */
 import type { Command } from "commander"
 import type { Chosen } from "./program.ts"
+import { garbageCommands } from "./program-garbage.ts"
 
 type Add = (parent: Command, spec: string, description: string) => Command
 
@@ -26,6 +27,7 @@ export function gatewayCommands(root: Command, chosen: Chosen, add: Add): void {
   add(gateway, "remove <name>", "forget a server, and sign out there").action((name: string) => {
     chosen.run = async (context) => await (await load()).removeGateway(context, name)
   })
+  garbageCommands(root, gateway, chosen, add)
   signInCommands(root, chosen, add)
   tokenCommands(root, chosen, add)
 }

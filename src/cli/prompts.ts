@@ -61,3 +61,11 @@ export async function confirmGoingOn(names: readonly string[], host: string, tex
   })
   return isWanted === true && !isCancel(isWanted)
 }
+
+/** Has the person type a word, after showing what it does; null when they gave up. */
+export async function askWord(word: string, lines: readonly string[], question: string): Promise<string | null> {
+  const { isCancel, note, text } = await import("@clack/prompts")
+  note(lines.join("\n"), question, { output: process.stderr })
+  const typed = await text({ message: `Type ${word} to go on`, output: process.stderr })
+  return isCancel(typed) ? null : typed
+}
