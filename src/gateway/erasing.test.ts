@@ -1,8 +1,8 @@
 import { afterAll, afterEach, expect, test } from "bun:test"
 import { Database } from "bun:sqlite"
-import { SignJWT } from "jose"
 import { readdir } from "node:fs/promises"
 import { join } from "node:path"
+import { erase, life, person, serving } from "../../test/support/account.ts"
 import {
   begin,
   endAll,
@@ -13,20 +13,10 @@ import {
   upload,
   userOf,
   workspaceOf,
-  type Laptop,
 } from "../../test/support/gateway.ts"
-import { userApi, hostApi, type UserApi } from "../client/gateway-client.ts"
-import { inProcessFetcher, postStream, unixFetcher, type Fetcher } from "../client/http.ts"
+import { inProcessFetcher } from "../client/http.ts"
 import { signInApi } from "../client/sign-in-client.ts"
-import { accountErasedSchema } from "../protocol/garbage.ts"
-import {
-  hostIdSchema,
-  newHostId,
-  newIncarnation,
-  newWorkspaceId,
-  tenantIdSchema,
-  type TenantId,
-} from "../protocol/ids.ts"
+import { hostIdSchema, tenantIdSchema, type TenantId } from "../protocol/ids.ts"
 import { blobKey } from "../storage/keys.ts"
 import { openStore, type GatewayStore } from "../storage/open-store.ts"
 import { eraseRound, type ErasingParts } from "./erasing.ts"
@@ -36,55 +26,8 @@ import { openGatewayDatabase } from "./store/open.ts"
 afterEach(endAll)
 afterAll(removeAll)
 
-const SECRET = "a-secret-of-at-least-thirty-two-bytes"
-const DAY_MS = 24 * 3_600_000
 type Running = Gateway & { stateDir: string }
-
-interface Person {
-  readonly fetcher: Fetcher
-  readonly user: UserApi
-}
-
-async function serving(nowMs: () => number = Date.now): Promise<Running> {
-  return await begin({ nowMs, signIn: { kind: "hs256", secret: SECRET, issuer: null, audience: null } })
-}
-
-async function person(gateway: Gateway, sub: string): Promise<Person> {
-  const exp = Math.floor(Date.now() / 1000) + 365 * 86_400
-  const token = await new SignJWT({ sub, exp })
-    .setProtectedHeader({ alg: "HS256" })
-    .sign(new TextEncoder().encode(SECRET))
-  const fetcher = inProcessFetcher(gateway.open, { token })
-  return { fetcher, user: userApi(fetcher) }
-}
-
-async function laptopOf(gateway: Gateway, { user }: Person, name: string): Promise<Laptop> {
-  const identity = { host: newHostId(), incarnation: newIncarnation() }
-  const registered = await user.registerHost({ ...identity, name })
-  return { ...identity, ...registered, api: hostApi(unixFetcher(gateway.hostSocket, { token: registered.token })) }
-}
-
-const erase = async (fetcher: Fetcher, word = "delete") =>
-  await postStream(fetcher, "/user/account/delete", { word }, accountErasedSchema, () => {}, undefined)
-
-/** A workspace that went from one laptop to another, a token, a place: something in every table. */
-async function life(gateway: Gateway, whose: Person, name: string) {
-  const [one, other] = [await laptopOf(gateway, whose, `${name}-1`), await laptopOf(gateway, whose, `${name}-2`)]
-  const workspace = newWorkspaceId()
-  await whose.user.createWorkspace({ id: workspace, name, host: one.host, incarnation: one.incarnation })
-  const { id } = (await whose.user.open(openTo(workspace, one, other))).handoff
-  const { manifest } = await upload(one, workspace, `of ${name}`, { kind: "sealed" })
-  const step = { workspace, incarnation: one.incarnation, epoch: 1 }
-  await one.api.checkpointStep(id, "sealed", { ...step, checkpoint: manifest.checkpoint, parent: null })
-  const there = { ...step, incarnation: other.incarnation }
-  for (const next of ["staged", "flip", "live"] as const) await other.api.plainStep(id, next, there)
-  await one.api.plainStep(id, "done", step)
-  await other.api.report({ workspace, incarnation: other.incarnation, directory: `/home/${name}`, sessionCount: 1 })
-  await signInApi(whose.fetcher).createToken({ name: "ci", days: 9 })
-  // An upload that was never recorded.
-  await upload(other, workspace, `never of ${name}`, { epoch: 2 })
-  return { workspace, one, other }
-}
+const DAY_MS = 24 * 3_600_000
 
 /** Every row of every table in which a text occurs, by table. */
 function rowsWith({ stateDir }: Running, texts: readonly string[]): Record<string, number> {
@@ -119,7 +62,7 @@ async function partsOf({ stateDir }: Running, nowMs: () => number): Promise<Eras
 
 test("of a deleted account no row and no byte is left, those of others stay", async () => {
   let nowMs = Date.now()
-  const gateway = await serving(() => nowMs)
+  const gateway = await serving({ nowMs: () => nowMs })
   const [anna, bert] = [await person(gateway, "anna"), await person(gateway, "bert")]
   const hers = await life(gateway, anna, "shop")
   const tenant = tenantOf(gateway, hers.one.host)
