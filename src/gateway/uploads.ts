@@ -1,8 +1,9 @@
 /**
  * Between those who send checkpoints and whoever removes garbage: never both at one workspace. What a checkpoint will name is kept by a
  * row from before it is planned until it is committed; while such a row lives no sweep begins, and while a sweep lasts no row is made.
- * Both begin by writing the workspace's row, so that one of two at once waits for the other on Postgres too.
+ * Both lock the workspace's row, so that one of two at once waits for the other on Postgres too.
  */
+import { PostgresAdapter } from "kysely"
 import { AppError } from "../protocol/errors.ts"
 import type { CheckpointId, TenantId, WorkspaceId } from "../protocol/ids.ts"
 import type { Db } from "./store/records.ts"
@@ -10,6 +11,8 @@ import type { GatewayDatabase } from "./store/schema.ts"
 
 /** Longer than an address of an upload may be used (checkpoints.ts). */
 const HOLD_MS = 2 * 3_600_000
+/** What is left of it when a checkpoint is looked at and recorded. */
+const ENOUGH_MS = 20 * 60_000
 /** By so much the clocks of two gateways may differ. */
 export const SKEW_MS = 60_000
 const WAIT_MS = 100_000
@@ -44,6 +47,8 @@ export async function holdUpload(
 
 /** A row that lives by anybody's clock goes on living. */
 async function extend(db: GatewayDatabase, held: Held, nowMs: number): Promise<boolean> {
+  const untilMs = alive.get(db)?.get(keyOf(held)) ?? 0
+  if (untilMs > nowMs + ENOUGH_MS) return true
   const { numUpdatedRows } = await db
     .updateTable("uploads")
     .set({ expires_at_ms: nowMs + HOLD_MS })
@@ -52,21 +57,55 @@ async function extend(db: GatewayDatabase, held: Held, nowMs: number): Promise<b
     .where("checkpoint", "=", held.checkpoint)
     .where("expires_at_ms", ">", nowMs + SKEW_MS)
     .executeTakeFirst()
+  if (numUpdatedRows > 0n) remember(db, held, nowMs + HOLD_MS)
   return numUpdatedRows > 0n
 }
 
+/** One statement: a row for as long as nobody sweeps. On Postgres the workspace's row is locked with it, as a sweep's beginning does. */
 async function insert(db: GatewayDatabase, held: Held, nowMs: number, bytes: number): Promise<boolean> {
-  return await db.transaction().execute(async (transaction) => {
-    if (!(await lockUnswept(transaction, held, nowMs))) return false
-    const expires = { expires_at_ms: nowMs + HOLD_MS }
-    const { tenant, workspace, checkpoint } = held
-    await transaction
-      .insertInto("uploads")
-      .values({ tenant, workspace, checkpoint, started_at_ms: nowMs, bytes, ...expires })
-      .onConflict((conflict) => conflict.columns(["tenant", "workspace", "checkpoint"]).doUpdateSet(expires))
-      .execute()
-    return true
-  })
+  const expires_at_ms = nowMs + HOLD_MS
+  const isPostgres = db.getExecutor().adapter instanceof PostgresAdapter
+  const { numInsertedOrUpdatedRows } = await db
+    .insertInto("uploads")
+    .columns(["tenant", "workspace", "checkpoint", "started_at_ms", "expires_at_ms", "bytes"])
+    .expression((build) =>
+      build
+        .selectFrom("workspaces")
+        .select((row) => [
+          "workspaces.tenant",
+          "workspaces.id",
+          row.val(held.checkpoint).as("checkpoint"),
+          row.val(nowMs).as("started_at_ms"),
+          row.val(expires_at_ms).as("expires_at_ms"),
+          row.val(bytes).as("bytes"),
+        ])
+        .where("tenant", "=", held.tenant)
+        .where("id", "=", held.workspace)
+        .where((where) => where.or([where("sweep_by", "is", null), where("sweep_until_ms", "<", nowMs)]))
+        .$if(isPostgres, (query) => query.forShare()),
+    )
+    .onConflict((conflict) => conflict.columns(["tenant", "workspace", "checkpoint"]).doUpdateSet({ expires_at_ms }))
+    .executeTakeFirst()
+  if ((numInsertedOrUpdatedRows ?? 0n) === 0n) return false
+  remember(db, held, expires_at_ms)
+  return true
+}
+
+/** Rows that this process made or saw alive, and until when they live: nothing but their own commit ends them before. */
+const alive = new WeakMap<GatewayDatabase, Map<string, number>>()
+const REMEMBERED = 10_000
+
+function keyOf({ tenant, workspace, checkpoint }: Held): string {
+  return `${tenant}/${workspace}/${checkpoint}`
+}
+
+function remember(db: GatewayDatabase, held: Held, untilMs: number): void {
+  const known = alive.get(db) ?? new Map<string, number>()
+  alive.set(db, known)
+  known.delete(keyOf(held))
+  known.set(keyOf(held), untilMs)
+  const [oldest] = known.keys()
+  if (known.size > REMEMBERED && oldest !== undefined) known.delete(oldest)
 }
 
 /** Whether nobody sweeps the workspace; then nobody begins to before this transaction ends. */
