@@ -19,6 +19,7 @@ const logged = {
   newBytes: null,
   sessions: null,
   sessionsChanged: null,
+  isPinned: false,
 }
 
 const log = {

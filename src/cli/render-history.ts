@@ -21,6 +21,7 @@ export function logText(output: LogOutput, nowMs: number): string {
         each.kind,
         sessionsText(each.sessions, each.sessionsChanged),
         sizesText(each.storedBytes, each.newBytes),
+        each.isPinned ? "pinned" : "",
       ]),
     ),
   )

@@ -118,6 +118,7 @@ function viewsOf(rows: readonly Selectable<CheckpointTable>[], hosts: readonly K
     newBytes: row.new_bytes,
     sessionCount: row.session_count,
     sessionsChanged: row.sessions_changed,
+    isPinned: row.pinned === 1,
   }))
 }
 

@@ -87,6 +87,7 @@ function logged(view: CheckpointView, here: string | null, head: string | null):
     newBytes: view.newBytes,
     sessions: view.sessionCount,
     sessionsChanged: view.sessionsChanged,
+    isPinned: view.isPinned,
   }
 }
 

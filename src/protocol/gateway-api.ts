@@ -155,6 +155,8 @@ export const checkpointViewSchema = z.object({
   sessionCount: z.int().nonnegative().nullable(),
   /** Sessions that came, went, or grew since its parent. */
   sessionsChanged: z.int().nonnegative().nullable(),
+  /** It stays in the store, however old it gets. */
+  isPinned: z.boolean(),
 })
 export type CheckpointView = z.infer<typeof checkpointViewSchema>
 

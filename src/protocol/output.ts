@@ -153,6 +153,8 @@ export const logOutputSchema = z.object({
       sessions: z.int().nonnegative().nullable(),
       /** Came, went or grew since the parent. */
       sessionsChanged: z.int().nonnegative().nullable(),
+      /** It stays in the store, however old it gets. */
+      isPinned: z.boolean(),
     }),
   ),
   /** There are older checkpoints: the list has a cap. */

@@ -46,6 +46,7 @@ test("old checkpoints go from the store when the retention says so, a pinned one
   })
   const pinned = pinOutputSchema.parse(await inShop("pin", first.slice(0, 12)))
   expect(pinned).toMatchObject({ result: "done", checkpoint: first, isPinned: true })
+  expect((await laptop.plain(["log"], { cwd: shop })).stdout).toMatch(new RegExp(`${first.slice(0, 15)}.*pinned`))
   const planned = gcOutputSchema.parse(await inShop("gateway", "gc", "--dry-run"))
   expect(planned).toMatchObject({ result: "planned", workspaces: [{ name: "shop", checkpoints: 1 }] })
   expect(await listed()).toEqual([first, second, third])
