@@ -1,6 +1,6 @@
 /** Moves blobs between a host's spool and the store by signed URLs. Never holds a blob in memory. */
 import type { z } from "zod"
-import type { BlobRef, BlobSource } from "../protocol/blob.ts"
+import type { BlobRef, BlobSource, UploadPlan } from "../protocol/blob.ts"
 import { AppError, toAppError } from "../protocol/errors.ts"
 import type { blobPlanAnswerSchema, blobUrlsAnswerSchema } from "../protocol/gateway-api.ts"
 import type { BlobId } from "../protocol/ids.ts"
@@ -66,7 +66,7 @@ export async function uploadBlobs(fetcher: BlobFetcher, upload: Upload): Promise
     const done = progress.part()
     const content = Bun.file(path)
     await plans.using(async (answer) => {
-      const plan = answer.missing.find((each) => each.id === id)?.upload
+      const plan = uploadsOf(answer).get(id)
       // It is there meanwhile.
       if (plan !== undefined) await sendObject(fetcher, { plan, content, sizeBytes, done, signal })
     })
@@ -78,6 +78,16 @@ export async function uploadBlobs(fetcher: BlobFetcher, upload: Upload): Promise
   })
   progress.part()(content.size)
   return total
+}
+
+/** By blob; made once for each answer. */
+const uploadsById = new WeakMap<Plan, ReadonlyMap<BlobId, UploadPlan>>()
+type Plan = z.infer<typeof blobPlanAnswerSchema>
+
+function uploadsOf(answer: Plan): ReadonlyMap<BlobId, UploadPlan> {
+  const known = uploadsById.get(answer) ?? new Map(answer.missing.map(({ id, upload }) => [id, upload]))
+  uploadsById.set(answer, known)
+  return known
 }
 
 export interface Download {

@@ -1,5 +1,6 @@
 /** The gateway as the user and as a host see it. Shapes: protocol/gateway-api.ts. */
 import { blobFetcher, type BlobFetcher } from "./blob-fetcher.ts"
+import { planInPieces, urlsInPieces } from "./in-pieces.ts"
 import { z } from "zod"
 import {
   type abandonRequestSchema,
@@ -159,7 +160,10 @@ export function userApi(fetcher: Fetcher): UserApi {
     abandon: async (id, request = {}) => await post(`/user/handoffs/${id}/abandon`, request, handoffAnswerSchema),
     reclaim: async (id, request) => await post(`/user/handoffs/${id}/reclaim`, request, handoffAnswerSchema, SLOW_MS),
     checkpointUrls: async (checkpoint, request) =>
-      await post(`/user/checkpoints/${checkpoint}/urls`, request, blobUrlsAnswerSchema),
+      await urlsInPieces(
+        request,
+        async (piece) => await post(`/user/checkpoints/${checkpoint}/urls`, piece, blobUrlsAnswerSchema),
+      ),
     ...goingOnApi(fetcher),
     ...hostsApi(fetcher),
   }
@@ -179,9 +183,13 @@ export function hostApi(fetcher: Fetcher, storeUrl: string | null = null): HostA
     work: async () => await get("/host/work", hostWorkSchema),
     record: async (workspace) => await get(`/host/record/${workspace}`, hostWorkSchema),
     commit: async (request) => await post("/host/checkpoints/commit", request, commitAnswerSchema),
-    planBlobs: async (request) => await post("/host/blobs/plan", request, blobPlanAnswerSchema),
+    planBlobs: async (request) =>
+      await planInPieces(request, async (piece) => await post("/host/blobs/plan", piece, blobPlanAnswerSchema)),
     checkpointUrls: async (checkpoint, request) =>
-      await post(`/host/checkpoints/${checkpoint}/urls`, request, blobUrlsAnswerSchema),
+      await urlsInPieces(
+        request,
+        async (piece) => await post(`/host/checkpoints/${checkpoint}/urls`, piece, blobUrlsAnswerSchema),
+      ),
     isAncestor: async (request) => (await post("/host/checkpoints/lineage", request, lineageAnswerSchema)).isAncestor,
     checkpointStep: stepTo,
     plainStep: stepTo,
