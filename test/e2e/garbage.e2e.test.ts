@@ -1,6 +1,8 @@
 /** What stays in the store and what goes, as a person says it: the compiled binary. */
 import { afterAll, beforeAll, expect, test } from "bun:test"
+import { SignJWT } from "jose"
 import { mkdir, readdir, writeFile } from "node:fs/promises"
+import { createServer } from "node:net"
 import { join } from "node:path"
 import {
   accountDeletedOutputSchema,
@@ -9,7 +11,7 @@ import {
   retentionOutputSchema,
 } from "../../src/protocol/garbage-output.ts"
 import { errorOutputSchema, logOutputSchema, moveOutputSchema } from "../../src/protocol/output.ts"
-import { makeDirtyRepository, makeWorld, type Machine, type World } from "../support/world.ts"
+import { BINARY, makeDirtyRepository, makeWorld, type Machine, type World } from "../support/world.ts"
 
 let world: World
 let laptop: Machine
@@ -83,3 +85,55 @@ test("an account is deleted by whoever types the word; a checkout can be pushed 
   moveOutputSchema.parse(await inShop("push", "--new-workspace"))
   expect((await inShop("workspaces")).workspaces).toHaveLength(1)
 }, 120_000)
+
+test("at a server the account goes with what was signed in with; whoever signs in again begins with nothing", async () => {
+  const secret = "a-secret-of-at-least-thirty-two-bytes"
+  const url = `http://127.0.0.1:${await freePort()}`
+  const state = join(world.root, "gateway")
+  const server = await world.machine("server", {
+    DECAMP_GATEWAY_STATE: state,
+    DECAMP_GATEWAY_LISTEN: new URL(url).host,
+    DECAMP_GATEWAY_SIGN_IN: "hs256",
+    DECAMP_GATEWAY_HS256_SECRET: secret,
+  })
+  const serving = server.start(["gateway", "serve"])
+  try {
+    for (let n = 0; n < 400 && (await fetch(`${url}/readyz`).catch(() => null))?.ok !== true; n += 1)
+      await Bun.sleep(50)
+    const ada = await world.machine("ada")
+    const project = join(ada.home, "src/project")
+    await mkdir(project, { recursive: true })
+    await makeDirtyRepository(project)
+    await ada.decamp(["gateway", "add", "team", url])
+    await ada.decamp(["gateway", "use", "team"])
+    const claims = new SignJWT({ sub: "ada", exp: Math.floor(Date.now() / 1000) + 3600 })
+    const token = await claims.setProtectedHeader({ alg: "HS256" }).sign(new TextEncoder().encode(secret))
+    const login = async (): Promise<number> => {
+      const argv = [BINARY, "login", "--with-token", "--json"]
+      return await Bun.spawn(argv, { cwd: ada.home, env: ada.env, stdin: new Blob([token]), stdout: "ignore" }).exited
+    }
+    expect(await login()).toBe(0)
+    moveOutputSchema.parse((await ada.decamp(["push"], { cwd: project })).json)
+    expect(await readdir(join(state, "blobs"))).toHaveLength(2)
+    const { json } = await ada.decamp(["account", "delete", "--confirm", "delete"], { cwd: project })
+    expect(accountDeletedOutputSchema.parse(json)).toMatchObject({ workspaces: 1, objects: 3 })
+    expect(await readdir(join(state, "blobs"))).toEqual([".incoming"])
+    expect(await ada.daemonPid()).toBeNull()
+    const { error } = errorOutputSchema.parse((await ada.decamp(["whoami"])).json)
+    expect(error.code).toBe("not_signed_in")
+    expect(await login()).toBe(0)
+    expect((await ada.decamp(["workspaces"])).json.workspaces).toEqual([])
+  } finally {
+    serving.kill("SIGTERM")
+    await serving.exited
+  }
+}, 120_000)
+
+/** A port that was free a moment ago. */
+async function freePort(): Promise<number> {
+  const probe = createServer()
+  await new Promise<void>((resolve) => probe.listen(0, "127.0.0.1", resolve))
+  const address = probe.address()
+  await new Promise((resolve) => probe.close(resolve))
+  return typeof address === "object" && address !== null ? address.port : 0
+}
