@@ -51,6 +51,9 @@ export async function serveGateway(
         gateway.refuseNew()
         const endAtMs = Date.now() + DRAIN_MS
         while (gateway.isBusy() && Date.now() < endAtMs) await Bun.sleep(DRAIN_POLL_MS)
+        // Answers that have begun are still on their way.
+        const sent = Promise.all(listeners.map(async (listener) => await listener.stop(false)))
+        await Promise.race([sent, Bun.sleep(Math.max(0, endAtMs - Date.now()))])
         await stop()
       },
     }
