@@ -41,5 +41,7 @@ async function sqliteDialect(path: string): Promise<Dialect> {
   database.run("PRAGMA journal_mode = WAL")
   database.run("PRAGMA synchronous = FULL")
   database.run("PRAGMA busy_timeout = 5000")
+  // What is deleted is gone, also from the file.
+  database.run("PRAGMA secure_delete = ON")
   return bunSqliteDialect(database)
 }

@@ -23,14 +23,6 @@ export async function madeSetting(db: GatewayDatabase, name: string, make: () =>
   return value
 }
 
-export async function saveSetting(db: GatewayDatabase, name: string, value: string): Promise<void> {
-  await db
-    .insertInto("settings")
-    .values({ name, value })
-    .onConflict((conflict) => conflict.column("name").doUpdateSet({ value }))
-    .execute()
-}
-
 export async function removeSetting(db: GatewayDatabase, name: string): Promise<void> {
   await db.deleteFrom("settings").where("name", "=", name).execute()
 }
