@@ -98,7 +98,8 @@ test("of a deleted account no row and no byte is left, those of others stay", as
 })
 
 test("its tokens and those of its hosts are worth nothing; who signs in begins anew", async () => {
-  const gateway = await serving()
+  let nowMs = Date.now()
+  const gateway = await serving({ nowMs: () => nowMs })
   const anna = await person(gateway, "anna")
   const { one } = await life(gateway, anna, "shop")
   await signInApi(anna.fetcher).revokeToken("ci")
@@ -107,10 +108,13 @@ test("its tokens and those of its hosts are worth nothing; who signs in begins a
   await expect(erase(ci)).rejects.toMatchObject({ code: "not_allowed" })
   await expect(erase(anna.fetcher, "yes")).rejects.toMatchObject({ code: "invalid_request" })
   expect(await anna.user.workspaces()).toHaveLength(1)
+  const tenant = tenantOf(gateway, one.host)
   await erase(anna.fetcher)
   await expect(signInApi(ci).me()).rejects.toMatchObject({ code: "not_signed_in" })
   await expect(one.api.work()).rejects.toMatchObject({ code: "wrong_token" })
+  nowMs += 120_000
   expect(await anna.user.workspaces()).toEqual([])
+  expect(rowsWith(gateway, [tenant])).toEqual({ accounts: 1, settings: 1 })
   await life(gateway, anna, "shop")
   expect(await anna.user.workspaces()).toHaveLength(1)
 })

@@ -42,18 +42,23 @@ export interface SignInParts {
   readonly nowMs: () => number
 }
 
+/** Nobody is written down again for so long; whose account was deleted, by whichever process, is afterwards. */
+const KNOWN_MS = 60_000
+const KNOWN_MAX = 10_000
+
 export function signIn({ settings, db, nowMs }: SignInParts): SignIn {
-  const known = new Set<TenantId>()
+  const known = new Map<TenantId, number>()
   const verifier = verifierOf(settings, nowMs)
   const remember = async (tenant: TenantId, { issuer, subject }: Verified): Promise<void> => {
-    if (known.has(tenant)) return
+    if ((known.get(tenant) ?? 0) > nowMs()) return
     const row = { tenant, issuer, subject, created_at_ms: nowMs() }
     await db
       .insertInto("accounts")
       .values(row)
       .onConflict((conflict) => conflict.doNothing())
       .execute()
-    known.add(tenant)
+    if (known.size >= KNOWN_MAX) known.clear()
+    known.set(tenant, nowMs() + KNOWN_MS)
   }
   return {
     shown: shownOf(settings),
