@@ -33,6 +33,8 @@ export interface Hosts {
   named(tenant: TenantId, name: string): Promise<KnownHost>
   /** Whose token this is; null for nobody's. */
   authenticate(token: string): Promise<KnownHost | null>
+  /** Tokens were taken away in the database: what is remembered of them counts no more. */
+  forgetTokens(): void
   /** A laptop makes itself known; the token it had is worth nothing from now on. */
   register(tenant: TenantId, laptop: HostIdentity & { name: string }): Promise<{ name: string; token: string }>
   /** Sets a local host up and starts it; the same request again finds it. */
@@ -69,27 +71,25 @@ export interface Hosts {
   lineOf(host: KnownHost): LineState | null
 }
 
+/** So long a token is taken without asking the database: one that another process revoked ends that much later. */
+const KNOWN_MS = 2000
+const KNOWN_MAX = 10_000
+
 export function hosts(wiring: Omit<HostParts, "inWords">): Hosts {
   const parts: HostParts = { ...wiring, inWords: new Map() }
   const { db } = parts
+  const tokens = knownTokens(parts)
   return {
     everyone: async (tenant) => await rowsOf(db, tenant),
     find: async (tenant, id) => (await rowsOf(db, tenant, id))[0] ?? null,
     named: async (tenant, name) => await named(db, tenant, name),
-    async authenticate(token) {
-      const row = await db
-        .selectFrom("hosts")
-        .selectAll()
-        .where("token_hash", "=", hashOfToken(token))
-        .where("removed", "=", 0)
-        .executeTakeFirst()
-      return row === undefined ? null : hostOf(row)
-    },
-    register: async (tenant, laptop) => await register(parts, tenant, laptop),
-    addLocal: async (tenant, name, root) => await addLocal(parts, tenant, name, root),
-    addSsh: async (tenant, request, listener) => await addSsh(parts, tenant, request, listener),
-    upgrade: async (tenant, name, listener) => await upgradeHost(parts, tenant, name, listener),
-    remove: async (tenant, name, options) => await removeHost(parts, tenant, name, options),
+    authenticate: tokens.owner,
+    forgetTokens: () => tokens.forget(),
+    register: async (tenant, laptop) => await tokens.changing(register(parts, tenant, laptop)),
+    addLocal: async (tenant, name, root) => await tokens.changing(addLocal(parts, tenant, name, root)),
+    addSsh: async (tenant, request, listener) => await tokens.changing(addSsh(parts, tenant, request, listener)),
+    upgrade: async (tenant, name, listener) => await tokens.changing(upgradeHost(parts, tenant, name, listener)),
+    remove: async (tenant, name, options) => await tokens.changing(removeHost(parts, tenant, name, options)),
     reach: async (host) => await reach(parts, host),
     async saying(id, work) {
       parts.inWords.set(id, (parts.inWords.get(id) ?? 0) + 1)
@@ -111,6 +111,47 @@ export function hosts(wiring: Omit<HostParts, "inWords">): Hosts {
     stopAll: async () => await stopAll(parts),
     execPlan: (host) => provisionerOf(parts, host).execPlan(placeOf(host)),
     lineOf: (host) => (host.kind === "ssh" ? parts.ssh.lineOf(placeOf(host)) : null),
+  }
+}
+
+interface KnownTokens {
+  readonly owner: Hosts["authenticate"]
+  /** Waits for what may change whose token is whose; nothing from before counts after it. */
+  readonly changing: <T>(work: Promise<T>) => Promise<T>
+  forget(): void
+}
+
+function knownTokens({ db }: HostParts): KnownTokens {
+  const known = new Map<string, { readonly host: KnownHost; readonly untilMs: number }>()
+  let changes = 0
+  const forget = (): void => {
+    changes += 1
+    known.clear()
+  }
+  return {
+    forget,
+    async owner(token) {
+      const hash = hashOfToken(token)
+      const now = performance.now()
+      const kept = known.get(hash)
+      if (kept !== undefined && now < kept.untilMs) return kept.host
+      const before = changes
+      const query = db.selectFrom("hosts").selectAll().where("token_hash", "=", hash).where("removed", "=", 0)
+      const row = await query.executeTakeFirst()
+      if (known.size >= KNOWN_MAX) known.clear()
+      known.delete(hash)
+      if (row === undefined) return null
+      const host = hostOf(row)
+      if (changes === before) known.set(hash, { host, untilMs: now + KNOWN_MS })
+      return host
+    },
+    async changing(work) {
+      try {
+        return await work
+      } finally {
+        forget()
+      }
+    },
   }
 }
 

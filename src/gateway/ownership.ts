@@ -12,7 +12,7 @@ import { saveCounts } from "./history.ts"
 import { writeOwnerObject } from "./owner-objects.ts"
 import { refusalError } from "./refusals.ts"
 import { restored } from "./restored.ts"
-import { loadRecord, type Named } from "./store/loading.ts"
+import { loadRecord, type Loaded, type Named } from "./store/loading.ts"
 import { findHandoff, insertRecord, saveRecord } from "./store/records.ts"
 import type { GatewayDatabase } from "./store/schema.ts"
 import { endHold } from "./uploads.ts"
@@ -23,13 +23,22 @@ const TRIES_MAX = 20
 export interface Ownership {
   /** Null for an unknown workspace. */
   load(tenant: TenantId, workspace: WorkspaceId, named?: Named): Promise<GatewayRecord | null>
+  /** The same with its version, for {@link Ownership.judge}. */
+  loadVersion(tenant: TenantId, workspace: WorkspaceId, named: Named): Promise<Loaded | null>
   find(tenant: TenantId, id: HandoffId): Promise<HandoffRow | null>
   /**
    * Judges one request and writes its effect. A flip is witnessed before this answers.
    * @param found what the store says of a checkpoint that the request brings; null: nothing was looked for
+   * @param loaded what was just loaded with all that the request names: judged first, and written only when nobody wrote since
    * @throws {AppError} unknown_workspace; the refusal of the core
    */
-  judge(tenant: TenantId, workspace: WorkspaceId, request: Request, found?: Inspected | null): Promise<Answer>
+  judge(
+    tenant: TenantId,
+    workspace: WorkspaceId,
+    request: Request,
+    found?: Inspected | null,
+    loaded?: Loaded | null,
+  ): Promise<Answer>
   /** What the core would say, without writing anything. */
   ask(tenant: TenantId, workspace: WorkspaceId, request: Request): Promise<Decision>
   /** Writes the owner object of a flipped row and records that it is there. */
@@ -56,12 +65,13 @@ export function ownership(parts: OwnershipParts): Ownership {
     log: parts.log,
     load,
     async restore(tenant, workspace, request) {
-      const decision = await decideAndWrite(parts, tenant, workspace, request)
+      const { decision } = await decideAndWrite(parts, tenant, workspace, request)
       if (decision.kind === "refused") throw refusalError(decision)
     },
   })
   return {
     load,
+    loadVersion: async (tenant, workspace, named) => await loadRecord(db, tenant, workspace, named),
     find: async (tenant, id) => await findHandoff(db, tenant, id),
     async ask(tenant, workspace, request) {
       if (request.request === "open") await older.check(tenant, workspace)
@@ -69,18 +79,28 @@ export function ownership(parts: OwnershipParts): Ownership {
       if (loaded === null) throw unknownWorkspace(workspace)
       return decide(loaded.record, request, { nowMs: nowMs() })
     },
-    async judge(tenant, workspace, request, found = null) {
+    async judge(tenant, workspace, request, found = null, loaded = null) {
       if (request.request === "release" || request.request === "reclaim") await older.check(tenant, workspace)
       if (request.request === "flip" || request.request === "open") await older.checkOnce(tenant, workspace)
-      const decision = await decideAndWrite(parts, tenant, workspace, request, found)
+      const written = await decideAndWrite(parts, tenant, workspace, request, found, loaded)
+      const { decision } = written
       if (decision.kind === "refused") throw refusalError(decision, found?.problem ?? null)
       if (request.request !== "flip") return decision.answer
-      await witness(parts, tenant, workspace, request.id)
-      return await answered(decideAndWrite(parts, tenant, workspace, request))
+      const { record } = await witness(parts, tenant, workspace, request.id, written.now)
+      return answered(decide(record, request, { nowMs: nowMs() }))
     },
-    witness: async (tenant, workspace, id) => await witness(parts, tenant, workspace, id),
+    async witness(tenant, workspace, id) {
+      const loaded = await loadRecord(db, tenant, workspace, { handoff: id })
+      if (loaded !== null) await witness(parts, tenant, workspace, id, loaded)
+    },
     create: async (tenant, workspace) => await create(parts, tenant, workspace),
   }
+}
+
+interface Written {
+  readonly decision: Decision
+  /** The record as it is after it. */
+  readonly now: Loaded
 }
 
 async function decideAndWrite(
@@ -89,12 +109,14 @@ async function decideAndWrite(
   workspace: WorkspaceId,
   request: Request,
   found: Inspected | null = null,
-): Promise<Decision> {
+  known: Loaded | null = null,
+): Promise<Written> {
   for (let tries = 1; ; tries += 1) {
-    const loaded = await loadRecord(db, tenant, workspace, namedIn(request))
+    const first = tries === 1 ? known : null
+    const loaded = first ?? (await loadRecord(db, tenant, workspace, namedIn(request)))
     if (loaded === null) throw unknownWorkspace(workspace)
     const decision = decide(loaded.record, request, { nowMs: nowMs() })
-    if (decision.kind !== "accepted") return decision
+    if (decision.kind !== "accepted") return { decision, now: loaded }
     const brought = namedIn(request).checkpoint ?? null
     const counts = found?.counts ?? null
     const isSaved = await saveRecord(db, tenant, loaded, decision.record, async (transaction) => {
@@ -107,7 +129,7 @@ async function decideAndWrite(
       if (onState !== undefined) {
         for (const row of decision.record.handoffs.filter((each) => before.get(each.id) !== each.state)) onState(row)
       }
-      return decision
+      return { decision, now: { record: decision.record, version: loaded.version + 1 } }
     }
     if (tries === TRIES_MAX) {
       throw new AppError("busy", `workspace ${workspace} is being changed by others again and again`, {
@@ -117,14 +139,22 @@ async function decideAndWrite(
   }
 }
 
-async function witness(parts: OwnershipParts, tenant: TenantId, workspace: WorkspaceId, id: HandoffId): Promise<void> {
-  const record = (await loadRecord(parts.db, tenant, workspace, { handoff: id }))?.record ?? null
-  const row = record?.handoffs.find((each) => each.id === id)
-  const object = record === null || row === undefined ? null : ownerObject(record, row)
-  if (object === null || row?.witnessed === true) return
+/** Answers the record as it is afterwards. */
+async function witness(
+  parts: OwnershipParts,
+  tenant: TenantId,
+  workspace: WorkspaceId,
+  id: HandoffId,
+  loaded: Loaded,
+): Promise<Loaded> {
+  const row = loaded.record.handoffs.find((each) => each.id === id)
+  const object = row === undefined ? null : ownerObject(loaded.record, row)
+  if (object === null || row?.witnessed === true) return loaded
   const found = await writeOwnerObject(parts.store, tenant, workspace, object)
-  const decision = await decideAndWrite(parts, tenant, workspace, { request: "witness", id, found })
+  const request = { request: "witness", id, found } as const
+  const { decision, now } = await decideAndWrite(parts, tenant, workspace, request, null, loaded)
   if (decision.kind === "refused") throw refusalError(decision)
+  return now
 }
 
 async function create(parts: OwnershipParts, tenant: TenantId, workspace: WorkspaceRow): Promise<void> {
@@ -142,10 +172,9 @@ async function create(parts: OwnershipParts, tenant: TenantId, workspace: Worksp
     .execute()
 }
 
-async function answered(decision: Promise<Decision>): Promise<Answer> {
-  const result = await decision
-  if (result.kind === "refused") throw refusalError(result)
-  return result.answer
+function answered(decision: Decision): Answer {
+  if (decision.kind === "refused") throw refusalError(decision)
+  return decision.answer
 }
 
 function namedIn(request: Request): Named {

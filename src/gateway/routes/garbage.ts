@@ -8,7 +8,7 @@ import { changeKeeping, keepingOf, pinCheckpoint } from "../keeping.ts"
 import type { Services } from "../services.ts"
 import { sweepTenant } from "../sweeping.ts"
 
-export function garbageRoutes({ garbage }: Services): readonly Route<User>[] {
+export function garbageRoutes({ garbage, hosts }: Services): readonly Route<User>[] {
   const workspace = ({ params }: Asked<User>): string => idOf(nameSchema, params["name"])
   return [
     {
@@ -51,7 +51,11 @@ export function garbageRoutes({ garbage }: Services): readonly Route<User>[] {
         if (who.method === "token") {
           throw new AppError("not_allowed", "a token can't delete the account", { hint: "decamp login" })
         }
-        return await eraseAccount(garbage, who.tenant)
+        try {
+          return await eraseAccount(garbage, who.tenant)
+        } finally {
+          hosts.forgetTokens()
+        }
       },
     },
   ]

@@ -1,6 +1,6 @@
 /** `/host/*`: what a host may ask with its token. What isn't its affair is answered as an unknown id. */
 import type { z } from "zod"
-import { isSettled, visibleRow, visibleWorkspace } from "../../handoff/record.ts"
+import { isSettled, visibleRow, visibleWorkspace, type GatewayRecord } from "../../handoff/record.ts"
 import type { HostIdentity, OfferedCheckpoint } from "../../handoff/request.ts"
 import {
   blobPlanRequestSchema,
@@ -37,6 +37,7 @@ import {
   savePlace,
   workspacesEverOwned,
 } from "../store/records.ts"
+import type { Loaded } from "../store/loading.ts"
 import { holdUpload } from "../uploads.ts"
 import { visibleWorkspaces } from "../views.ts"
 import { shown } from "./user.ts"
@@ -55,7 +56,6 @@ function workRoutes(services: Services): readonly Route<AskingHost>[] {
       path: "/record/:workspace",
       async answer({ who, params }) {
         const workspace = idOf(workspaceIdSchema, params["workspace"])
-        await refuseStranger(services, who, workspace)
         return await workOf(services, who, workspace)
       },
     },
@@ -84,6 +84,8 @@ async function workOf({ db, hosts, nowMs }: Services, who: AskingHost, only?: Wo
   const newest = new Map(rows.map((row) => [row.workspace, row]))
   const items = rows.filter((row) => !isSettled(row) || newest.get(row.workspace) === row)
   const owned = await workspacesEverOwned(db, who.tenant, who.host, only)
+  // As refuseStranger, of what was asked for anyway.
+  if (only !== undefined && rows.length === 0 && owned.size === 0) throw notFound()
   const ids = [...new Set([...rows.map((row) => row.workspace), ...owned])]
   const workspaces = await visibleWorkspaces(db, who.tenant, ids)
   const byId = new Map(workspaces.map((workspace) => [workspace.id, workspace]))
@@ -108,11 +110,19 @@ function checkpointRoutes(services: Services): readonly Route<AskingHost>[] {
       path: "/checkpoints/commit",
       async answer({ who, json }) {
         const request = await json(commitRequestSchema)
-        await refuseStranger(services, who, request.workspace)
-        const { offered, found } = await offer(services, who, { ...request, id: request.checkpoint })
+        const loaded = await ownership.loadVersion(who.tenant, request.workspace, { checkpoint: request.checkpoint })
+        if (!isOwnerIn(loaded?.record ?? null, who)) await refuseStranger(services, who, request.workspace)
+        const given = { ...request, id: request.checkpoint }
+        const { offered, found } = await offer(services, who, given, loaded?.record ?? null)
         const by = { host: who.host, incarnation: request.incarnation }
         const commit = { request: "commit", by, epoch: request.epoch, checkpoint: offered } as const
-        const { workspace } = await ownership.judge(who.tenant, request.workspace, commit, found)
+        const { workspace } = await ownership.judge(
+          who.tenant,
+          request.workspace,
+          commit,
+          found,
+          unswept(found, loaded),
+        )
         return { head: workspace.headCheckpoint, workspace }
       },
     },
@@ -138,26 +148,32 @@ function checkpointRoutes(services: Services): readonly Route<AskingHost>[] {
     {
       method: "POST",
       path: "/blobs/plan",
-      async answer({ who, json }) {
-        const request = await json(blobPlanRequestSchema)
-        await refuseStranger(services, who, request.workspace)
-        const record = await ownership.load(who.tenant, request.workspace)
-        const workspace = record === null ? null : visibleWorkspace(record)
-        const isOwner = workspace?.ownerHost === who.host && workspace.ownerIncarnation === request.incarnation
-        if (!isOwner || workspace.epoch !== request.epoch) {
-          throw new AppError("stale_epoch", `${who.name} doesn't own the workspace under epoch ${request.epoch}`, {
-            details: { ownerHost: workspace?.ownerHost, epoch: workspace?.epoch },
-          })
-        }
-        const held = { tenant: who.tenant, workspace: request.workspace, checkpoint: request.checkpoint }
-        const bytes = request.blobs.reduce((sum, { storedSize }) => sum + storedSize, request.manifestSize)
-        await holdUpload(services.db, held, services.nowMs, bytes)
-        const plan = await checkpoints.plan(who.tenant, request, workspace.headCheckpoint)
-        await services.limits.store(who.tenant, request.checkpoint, addedBy(request, plan))
-        return plan
-      },
+      answer: async ({ who, json }) => await planBlobs(services, who, await json(blobPlanRequestSchema)),
     },
   ]
+}
+
+async function planBlobs(
+  services: Services,
+  who: AskingHost,
+  request: z.infer<typeof blobPlanRequestSchema>,
+): Promise<z.infer<typeof blobPlanAnswerSchema>> {
+  const { ownership, checkpoints, limits, db, nowMs } = services
+  const record = await ownership.load(who.tenant, request.workspace)
+  if (!isOwnerIn(record, who)) await refuseStranger(services, who, request.workspace)
+  const workspace = record === null ? null : visibleWorkspace(record)
+  const isOwner = workspace?.ownerHost === who.host && workspace.ownerIncarnation === request.incarnation
+  if (!isOwner || workspace.epoch !== request.epoch) {
+    throw new AppError("stale_epoch", `${who.name} doesn't own the workspace under epoch ${request.epoch}`, {
+      details: { ownerHost: workspace?.ownerHost, epoch: workspace?.epoch },
+    })
+  }
+  const held = { tenant: who.tenant, workspace: request.workspace, checkpoint: request.checkpoint }
+  const bytes = request.blobs.reduce((sum, { storedSize }) => sum + storedSize, request.manifestSize)
+  await holdUpload(db, held, nowMs, bytes)
+  const plan = await checkpoints.plan(who.tenant, request, workspace.headCheckpoint)
+  await limits.store(who.tenant, request.checkpoint, addedBy(request, plan))
+  return plan
 }
 
 /** What a plan will bring into the store. */
@@ -181,20 +197,24 @@ function stepRoutes(services: Services): readonly Route<AskingHost>[] {
       async answer(asked: Asked<AskingHost>): Promise<HandoffAnswer> {
         const { who } = asked
         const body = await asked.json(checkpointStepRequestSchema)
-        const row = await rowFor(services, asked, body.workspace)
+        const { row, loaded } = await rowFor(services, asked, body.workspace, body.checkpoint)
         const kind = request === "sealed" ? "sealed" : "live"
-        const { offered, found } = await offer(services, who, { ...body, id: body.checkpoint, kind })
+        const given = { ...body, id: body.checkpoint, kind } as const
+        const { offered, found } = await offer(services, who, given, loaded.record)
         const by = { host: who.host, incarnation: body.incarnation }
         const step = { request, id: row.id, by, epoch: body.epoch, checkpoint: offered }
-        return shown(await ownership.judge(who.tenant, row.workspace, step, found))
+        return shown(await ownership.judge(who.tenant, row.workspace, step, found, unswept(found, loaded)))
       },
     })),
     ...PLAIN_STEPS.map((request) => ({
       method: "POST" as const,
       path: `/handoffs/:id/${request}`,
       async answer(asked: Asked<AskingHost>): Promise<HandoffAnswer> {
-        const { row, by, epoch } = await plainStep(services, asked)
-        return shown(await ownership.judge(asked.who.tenant, row.workspace, { request, id: row.id, by, epoch }))
+        const { row, by, epoch, loaded } = await plainStep(services, asked)
+        const step = { request, id: row.id, by, epoch }
+        // Before a release the store is asked whether this record is an old one.
+        const known = request === "release" ? null : loaded
+        return shown(await ownership.judge(asked.who.tenant, row.workspace, step, null, known))
       },
     })),
     {
@@ -202,7 +222,7 @@ function stepRoutes(services: Services): readonly Route<AskingHost>[] {
       path: "/handoffs/:id/damaged",
       async answer(asked) {
         const { workspace, blob } = await asked.json(damagedRequestSchema)
-        const row = await rowFor(services, asked, workspace)
+        const { row } = await rowFor(services, asked, workspace)
         if (row.target !== asked.who.host || row.checkpoint === null) throw notFound()
         return { isDropped: await services.checkpoints.dropDamaged(asked.who.tenant, workspace, row.checkpoint, blob) }
       },
@@ -221,22 +241,36 @@ function stepRoutes(services: Services): readonly Route<AskingHost>[] {
 async function plainStep(
   services: Services,
   asked: Asked<AskingHost>,
-): Promise<{ row: HandoffRow; by: HostIdentity; epoch: number }> {
+): Promise<RowFound & { by: HostIdentity; epoch: number }> {
   const body = await asked.json(plainStepRequestSchema)
-  const row = await rowFor(services, asked, body.workspace)
-  return { row, by: { host: asked.who.host, incarnation: body.incarnation }, epoch: body.epoch }
+  const found = await rowFor(services, asked, body.workspace)
+  return { ...found, by: { host: asked.who.host, incarnation: body.incarnation }, epoch: body.epoch }
 }
 
-/** The row of the path, when the host is its source or target. @throws {AppError} not_found */
+interface RowFound {
+  readonly row: HandoffRow
+  readonly loaded: Loaded
+}
+
+/** The row of the path, when the host is its source or target, with what it is judged by. @throws {AppError} not_found */
 async function rowFor(
   { ownership }: Services,
   { who, params }: Asked<AskingHost>,
   workspace: WorkspaceId,
-): Promise<HandoffRow> {
-  const row = await ownership.find(who.tenant, idOf(handoffIdSchema, params["id"]))
-  if (row === null || row.workspace !== workspace) throw notFound()
+  checkpoint?: CheckpointId,
+): Promise<RowFound> {
+  const handoff = idOf(handoffIdSchema, params["id"])
+  const named = checkpoint === undefined ? { handoff } : { handoff, checkpoint }
+  const loaded = await ownership.loadVersion(who.tenant, workspace, named)
+  const row = loaded?.record.handoffs.find((each) => each.id === handoff)
+  if (loaded === null || row === undefined) throw notFound()
   if (row.source !== who.host && row.target !== who.host) throw notFound()
-  return row
+  return { row, loaded }
+}
+
+/** Whoever owns a workspace is no stranger to it. */
+function isOwnerIn(record: GatewayRecord | null, who: AskingHost): boolean {
+  return record !== null && visibleWorkspace(record).ownerHost === who.host
 }
 
 /** A host knows of a workspace that it owns, has owned, or is or was handed. @throws {AppError} not_found for every other one */
@@ -263,14 +297,19 @@ async function mayRead(
   })
 }
 
+/** A checkpoint that was committed before is held by nobody: what is left of it is read again. */
+function unswept(found: Inspected | null, loaded: Loaded | null): Loaded | null {
+  return found === null ? null : loaded
+}
+
 /** What the store says of an offered checkpoint. One that is committed already was verified then. */
 async function offer(
-  { ownership, checkpoints, db, nowMs }: Services,
+  { checkpoints, db, nowMs }: Services,
   who: AskingHost,
   given: Omit<OfferedCheckpoint, "blobsVerified"> & Pick<HostIdentity, "incarnation"> & { workspace: WorkspaceId },
+  record: GatewayRecord | null,
 ): Promise<{ offered: OfferedCheckpoint; found: Inspected | null }> {
   const { id, epoch, parent, kind, workspace, incarnation } = given
-  const record = await ownership.load(who.tenant, workspace, { checkpoint: id })
   const isKnown = record?.checkpoints.get(id)?.committed === true
   const offered = { id, epoch, parent, kind }
   const creator = { host: who.host, incarnation }
