@@ -124,7 +124,7 @@ async function plan(
     return known === undefined ? [{ id, key, sizeBytes: storedSize, sha256: storedSha256, expiresAtMs }] : []
   })
   const key = manifestKey(tenant, workspace, checkpoint)
-  const last = { key, sizeBytes: manifestSize, sha256: manifestSha256, expiresAtMs }
+  const last = { key, sizeBytes: manifestSize, sha256: manifestSha256, expiresAtMs, isPublication: true }
   const plans = await presigner.uploads([...missing, last])
   const manifest = plans.at(-1)
   if (manifest === undefined) throw new AppError("internal", "a plan without its manifest")

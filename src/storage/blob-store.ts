@@ -67,6 +67,8 @@ export interface DownloadGrant {
 export interface UploadGrant extends DownloadGrant {
   /** Of the stored bytes, in hex. */
   readonly sha256: string
+  /** Published by being there: never in parts, which S3 puts together without a condition. */
+  readonly isPublication?: boolean
 }
 
 /** Makes addresses that allow one thing for a while, without any other proof. */

@@ -19,12 +19,12 @@ export function s3Presigner(client: S3Client): Presigner {
   return {
     download: async ({ key, expiresAtMs }) => await client.presign("GET", checkedKey(key), secondsTo(expiresAtMs)),
     async uploads(grants) {
-      const large = grants.filter(({ sizeBytes }) => sizeBytes >= PARTS_FROM_BYTES)
+      const large = grants.filter(isSentInParts)
       const unfinished = large.length === 0 ? new Map<string, string>() : await unfinishedUploads(client, large)
       const plans: UploadPlan[] = []
       for (const grant of grants) {
         const { key, sizeBytes, sha256, expiresAtMs } = grant
-        if (sizeBytes >= PARTS_FROM_BYTES) {
+        if (isSentInParts(grant)) {
           plans.push(await inParts(client, grant, secondsTo(expiresAtMs), unfinished.get(key)))
           continue
         }
@@ -38,6 +38,10 @@ export function s3Presigner(client: S3Client): Presigner {
       return plans
     },
   }
+}
+
+function isSentInParts({ sizeBytes, isPublication }: UploadGrant): boolean {
+  return sizeBytes >= PARTS_FROM_BYTES && isPublication !== true
 }
 
 const uploadsSchema = z.object({

@@ -213,6 +213,15 @@ describe.skipIf(server === null)("an object of 16 MiB and more", () => {
     )
   }, 60_000)
 
+  test("goes whole, under the condition, when it is published by being there", async () => {
+    const { presigner } = await opened()
+    const grant = { key: newKey(), sizeBytes: large.byteLength, sha256: sha256(large), expiresAtMs: inAnHour() }
+    const [plan] = await presigner.uploads([{ ...grant, isPublication: true }])
+    const { url, headers } = inOne(plan ?? { parts: [], completeUrl: "" })
+    expect((await put(url, large, headers as Record<string, string>)).status).toBe(200)
+    expect(await codeOf(await put(url, large, headers as Record<string, string>))).toBe("PreconditionFailed")
+  }, 30_000)
+
   test("that was begun and never ended goes by tenant, workspace and age", async () => {
     const { store, presigner } = await opened()
     const [one, other] = [newWorkspaceId(), newWorkspaceId()]
