@@ -80,9 +80,12 @@ export function ownership(parts: OwnershipParts): Ownership {
       return decide(loaded.record, request, { nowMs: nowMs() })
     },
     async judge(tenant, workspace, request, found = null, loaded = null) {
-      if (request.request === "release" || request.request === "reclaim") await older.check(tenant, workspace)
-      if (request.request === "flip" || request.request === "open") await older.checkOnce(tenant, workspace)
-      const written = await decideAndWrite(parts, tenant, workspace, request, found, loaded)
+      let wasOlder = false
+      if (request.request === "release" || request.request === "reclaim")
+        wasOlder = await older.check(tenant, workspace)
+      if (request.request === "flip" || request.request === "open") wasOlder = await older.checkOnce(tenant, workspace)
+      // What was loaded is then the record of before.
+      const written = await decideAndWrite(parts, tenant, workspace, request, found, wasOlder ? null : loaded)
       const { decision } = written
       if (decision.kind === "refused") throw refusalError(decision, found?.problem ?? null)
       if (request.request !== "flip") return decision.answer

@@ -15,7 +15,7 @@ import {
   type HandoffAnswer,
   type HostWork,
 } from "../../protocol/gateway-api.ts"
-import type { HandoffRow } from "../../protocol/handoff.ts"
+import type { HandoffRow, WorkspaceRow } from "../../protocol/handoff.ts"
 import {
   checkpointIdSchema,
   handoffIdSchema,
@@ -56,7 +56,7 @@ function workRoutes(services: Services): readonly Route<AskingHost>[] {
       path: "/record/:workspace",
       async answer({ who, params }) {
         const workspace = idOf(workspaceIdSchema, params["workspace"])
-        return await workOf(services, who, workspace)
+        return await recordOf(services, who, workspace)
       },
     },
     {
@@ -76,18 +76,33 @@ function workRoutes(services: Services): readonly Route<AskingHost>[] {
  * What is unfinished for a host, and the newest row of each workspace: a source that missed the word of a hand-off that is closed
  * here finds it there.
  */
-async function workOf({ db, hosts, nowMs }: Services, who: AskingHost, only?: WorkspaceId): Promise<HostWork> {
-  const rows =
-    only === undefined
-      ? await openHandoffsOfHost(db, who.tenant, who.host)
-      : await handoffsOfHost(db, who.tenant, who.host, only)
+async function workOf(services: Services, who: AskingHost): Promise<HostWork> {
+  const { db } = services
+  const rows = await openHandoffsOfHost(db, who.tenant, who.host)
+  const owned = await workspacesEverOwned(db, who.tenant, who.host)
+  const ids = [...new Set([...rows.map((row) => row.workspace), ...owned])]
+  return await workWith(services, who, rows, await visibleWorkspaces(db, who.tenant, ids))
+}
+
+/** The same of one workspace. @throws {AppError} not_found for one that isn't this host's affair, as refuseStranger says it */
+async function recordOf(services: Services, who: AskingHost, workspace: WorkspaceId): Promise<HostWork> {
+  const { db, ownership } = services
+  const rows = await handoffsOfHost(db, who.tenant, who.host, workspace)
+  if (rows.length === 0 && !(await workspacesEverOwned(db, who.tenant, who.host, workspace)).has(workspace)) {
+    throw notFound()
+  }
+  const record = await ownership.load(who.tenant, workspace)
+  return await workWith(services, who, rows, record === null ? [] : [visibleWorkspace(record)])
+}
+
+async function workWith(
+  { db, hosts, nowMs }: Services,
+  who: AskingHost,
+  rows: readonly HandoffRow[],
+  workspaces: WorkspaceRow[],
+): Promise<HostWork> {
   const newest = new Map(rows.map((row) => [row.workspace, row]))
   const items = rows.filter((row) => !isSettled(row) || newest.get(row.workspace) === row)
-  const owned = await workspacesEverOwned(db, who.tenant, who.host, only)
-  // As refuseStranger, of what was asked for anyway.
-  if (only !== undefined && rows.length === 0 && owned.size === 0) throw notFound()
-  const ids = [...new Set([...rows.map((row) => row.workspace), ...owned])]
-  const workspaces = await visibleWorkspaces(db, who.tenant, ids)
   const byId = new Map(workspaces.map((workspace) => [workspace.id, workspace]))
   const names = new Map((await hosts.everyone(who.tenant)).map((host) => [host.host, host.name]))
   return {
@@ -212,9 +227,7 @@ function stepRoutes(services: Services): readonly Route<AskingHost>[] {
       async answer(asked: Asked<AskingHost>): Promise<HandoffAnswer> {
         const { row, by, epoch, loaded } = await plainStep(services, asked)
         const step = { request, id: row.id, by, epoch }
-        // Before a release the store is asked whether this record is an old one.
-        const known = request === "release" ? null : loaded
-        return shown(await ownership.judge(asked.who.tenant, row.workspace, step, null, known))
+        return shown(await ownership.judge(asked.who.tenant, row.workspace, step, null, loaded))
       },
     })),
     {
@@ -231,8 +244,9 @@ function stepRoutes(services: Services): readonly Route<AskingHost>[] {
       method: "POST",
       path: "/handoffs/:id/flip",
       async answer(asked) {
-        const { row, by, epoch } = await plainStep(services, asked)
-        return shown(await ownership.judge(asked.who.tenant, row.workspace, { request: "flip", id: row.id, by, epoch }))
+        const { row, by, epoch, loaded } = await plainStep(services, asked)
+        const flip = { request: "flip", id: row.id, by, epoch } as const
+        return shown(await ownership.judge(asked.who.tenant, row.workspace, flip, null, loaded))
       },
     },
   ]
@@ -289,12 +303,14 @@ async function mayRead(
   const record = await ownership.load(who.tenant, workspace, { checkpoint })
   if (record?.checkpoints.get(checkpoint)?.committed !== true) return false
   if (visibleWorkspace(record).ownerHost === who.host) return true
-  const rows = await handoffsOfHost(db, who.tenant, who.host, workspace)
-  return rows.some((row) => {
+  const receives = (row: HandoffRow): boolean => {
     if (row.checkpoint !== checkpoint || row.target !== who.host) return false
     // The target restores its code from this checkpoint's record while it undoes.
     return row.state !== "done" && row.state !== "superseded" && !(row.state === "abandoned" && row.targetUndone)
-  })
+  }
+  // Of a record the unsettled ones are loaded.
+  if (record.handoffs.some(receives)) return true
+  return (await handoffsOfHost(db, who.tenant, who.host, workspace)).some(receives)
 }
 
 /** A checkpoint that was committed before is held by nobody: what is left of it is read again. */
