@@ -49,7 +49,8 @@ export function registration({ store, identity, user, gateway, log }: Registerin
       token = ""
     },
     async renew(refused) {
-      await running?.catch(() => {})
+      // Nothing is waited for between the two looks: of many that were refused at once one registers.
+      if (running !== null) await running.catch(() => {})
       if (token !== refused && token !== "") return token
       if (Date.now() - renewedAtMs < RENEW_EVERY_MS) return null
       renewedAtMs = Date.now()
