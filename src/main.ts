@@ -28,7 +28,11 @@ async function main(): Promise<number> {
     return await runHook(argv.slice(1))
   }
   const { runCli } = await import("./cli/start.ts")
-  return await runCli(argv, { selfArgv })
+  const exitCode = await runCli(argv, { selfArgv })
+  if (exitCode !== 130) return exitCode
+  // Who pressed Ctrl-C is not kept by a timer of somebody's library.
+  for (const stream of [process.stdout, process.stderr]) await new Promise((resolve) => stream.write("", resolve))
+  return leave(exitCode)
 }
 
 /** A daemon that has closed everything ends at once: idle connections of its clients must not keep it. */

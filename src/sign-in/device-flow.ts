@@ -67,8 +67,10 @@ async function waitFor(
   const either = AbortSignal.any([signal, overdue])
   for (let lost = 0; ; lost += 1) {
     try {
+      signal.throwIfAborted()
       const options = { signal: either }
-      const granted = await pollDeviceAuthorizationGrant(config, started, audienceOf(signIn), options)
+      const polled = pollDeviceAuthorizationGrant(config, started, audienceOf(signIn), options)
+      const granted = await soonerThan(signal, polled)
       return credentialsFrom(granted, signIn, url, Date.now(), null)
     } catch (error) {
       if (error instanceof AppError) throw error
@@ -80,6 +82,15 @@ async function waitFor(
       if (code !== null || lost >= LOST_POLLS) throw await issuerError(error, signIn.issuer)
     }
   }
+}
+
+/** openid-client 6.9 looks at the signal between two polls only, which are 5 s apart. */
+async function soonerThan<T>(signal: AbortSignal, work: Promise<T>): Promise<T> {
+  return await new Promise<T>((resolve, reject) => {
+    const stop = (): void => reject(new Error("stopped"))
+    signal.addEventListener("abort", stop, { once: true })
+    work.then(resolve, reject).finally(() => signal.removeEventListener("abort", stop))
+  })
 }
 
 function tooLate(issuer: string): AppError {

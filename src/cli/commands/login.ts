@@ -75,19 +75,20 @@ async function byDevice(context: Context, { url, name }: Server, signIn: SignIn)
   }
   const flow = await startDeviceFlow({ ...signIn, clientId: signIn.clientId }, url)
   const minutes = Math.max(1, Math.round((flow.expiresAtMs - Date.now()) / 60_000))
-  context.say(
-    [
-      `Signing in at ${signIn.issuer} for ${name} (${url}), within ${minutes} min`,
-      `  open   ${oneLine(flow.addressWithCode ?? flow.address)}`,
-      `  code   ${oneLine(flow.userCode)}`,
-      "",
-    ].join("\n"),
-  )
   const stopping = new AbortController()
   const stop = (): void => stopping.abort()
+  // Before anybody can have read the code, and so wish to stop.
   process.once("SIGINT", stop)
   process.once("SIGTERM", stop)
   try {
+    context.say(
+      [
+        `Signing in at ${signIn.issuer} for ${name} (${url}), within ${minutes} min`,
+        `  open   ${oneLine(flow.addressWithCode ?? flow.address)}`,
+        `  code   ${oneLine(flow.userCode)}`,
+        "",
+      ].join("\n"),
+    )
     return await flow.wait(stopping.signal)
   } finally {
     process.off("SIGINT", stop)
