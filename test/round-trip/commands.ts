@@ -199,9 +199,15 @@ async function run(place: Place, args: readonly string[], paths?: readonly strin
     paths === undefined
       ? {}
       : { input: Buffer.concat(paths.map((path) => Buffer.concat([bytesOf(path), Buffer.from([0])]))) }
-  return (await tryGit(place.top, ["-c", "gc.auto=0", "-c", "advice.detachedHead=false", ...args], { env, ...input }))
-    .exitCode
+  const settings = ["-c", "gc.auto=0", "-c", "advice.detachedHead=false"]
+  const { exitCode } = await tryGit(place.top, [...settings, ...args], { env, ...input })
+  // git 2.39.5 crashes in `sparse-checkout set --cone` beside `add -N` and leaves its lock: its user removes it, as git says.
+  if (exitCode === SEGMENTATION_FAULT) rmSync(join(place.top, ".git/info/sparse-checkout.lock"), { force: true })
+  return exitCode
 }
+
+/** As a shell says it: 128 + SIGSEGV. */
+const SEGMENTATION_FAULT = 139
 
 async function operation(place: Place, kind: OperationKind, path: string): Promise<void> {
   const branch = `${place.name}-side-${place.clockS}`
