@@ -22,6 +22,18 @@ export async function copyIndex(from: string, to: string): Promise<void> {
 }
 
 /**
+ * Runs what changes an index from another folder than its checkout, and leaves its modification time as it was: git, which marks entries
+ * that are as young as the index when it writes it, looks for their files in vain there (2.39: ce_smudge_racily_clean_entry), and an edit
+ * of the same length made in the second of the last write would be hidden from then on.
+ */
+export async function keepingTime(index: string, work: () => Promise<unknown>): Promise<void> {
+  const { mtimeNs } = await stat(index, { bigint: true })
+  await work()
+  const seconds = Number(mtimeNs / 1000n - 2n) / 1e6
+  await utimes(index, seconds, seconds)
+}
+
+/**
  * Replaces the repository's index under git's own lock. The lock appears complete, as a second name of a file of ours: one that a
  * crash left is known by that and removed, another program's is not.
  * @throws {AppError} busy when another git command holds the lock

@@ -5,6 +5,7 @@ import { z } from "zod"
 import { AppError } from "../protocol/errors.ts"
 import { oidSchema, type Oid } from "../protocol/ids.ts"
 import { git, gitRecords, type GitPlace } from "./git.ts"
+import { keepingTime } from "./index-file.ts"
 import { jsonOf, type StateFiles } from "./state.ts"
 
 export interface IndexEntry {
@@ -130,7 +131,10 @@ async function intend(place: GitPlace, entries: Marks["intentToAdd"], scratch: s
   const input = entries.map(({ path }) => `${path}\0`).join("")
   const apart = { ...place, topLevel: scratch }
   const args = ["--literal-pathspecs", "-c", "core.filemode=true", "-c", "core.symlinks=true", "add", "--intent-to-add"]
-  await git(apart, [...args, "--force", "--pathspec-from-file=-", "--pathspec-file-nul"], { input })
+  const index = place.index ?? join(place.gitDir, "index")
+  await keepingTime(index, async () => {
+    await git(apart, [...args, "--force", "--pathspec-from-file=-", "--pathspec-file-nul"], { input })
+  })
 }
 
 /** As little of a repository as git takes for one. Source: setup.c, is_git_directory, git 2.39. */
